@@ -1,0 +1,1 @@
+"""What the commands in `scripts/` share: setting a machine up, running servers and processes, and stopping them."""

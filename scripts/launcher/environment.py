@@ -1,0 +1,225 @@
+"""The virtual environment that everything runs in: which one, whether it is whole, and making it.
+
+Standard library only, since nothing is installed yet. Installing goes through pip or uv and the lock file with its
+hashes, so what runs here is what was tested.
+"""
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.launcher.console import Console, Step
+from scripts.launcher.failures import LauncherError
+
+# Written last, inside the environment: no stamp means that an installation did not end.
+_STAMP = "messagecore-installed.json"
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)\s*(;)?")
+_OFFLINE = re.compile(
+    r"name resolution|NameResolutionError|NewConnectionError|ConnectTimeout|ConnectionError|Network is unreachable"
+    r"|Connection refused|dns error|error sending request|tcp connect error|Failed to establish a new connection",
+    re.IGNORECASE,
+)
+
+
+def python_for(*, root: Path, home: Path, console: Console) -> Path:
+    """The Python to run under, its environment made or repaired first where needed; milliseconds when all is there.
+
+    MESSAGECORE_VENV names one to use as it is; an activated one (VIRTUAL_ENV) is used if it holds what the lock file
+    pins; otherwise it is `home/venv`. Raises LauncherError when that fails.
+    """
+    lock = root / "requirements.lock"
+    named = os.environ.get("MESSAGECORE_VENV", "")
+    if named:
+        missing = lacking(Path(named), lock)
+        if missing:
+            listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise LauncherError(
+                f"MESSAGECORE_VENV={named} lacks {listed}.",
+                hint=f"Install {lock} into it, or unset MESSAGECORE_VENV to have an environment made.",
+            )
+        return _python_of(Path(named))
+    active = os.environ.get("VIRTUAL_ENV", "")
+    if active and not lacking(Path(active), lock):
+        return _python_of(Path(active))
+    venv = home / "venv"
+    if not _whole(venv, lock):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(home, console):
+            if not _whole(venv, lock):
+                _make(venv, lock, home=home, console=console)
+    return _python_of(venv)
+
+
+def lacking(venv: Path, lock: Path) -> list[str]:
+    """What the lock file pins and the environment has not, as `name==version`. Pins for some platforms only are passed
+    over: it would take the packaging library to read their conditions."""
+    installed: set[tuple[str, str]] = set()
+    for entry in venv.glob("lib/python3*/site-packages/*.dist-info"):
+        name, _, version = entry.name.removesuffix(".dist-info").rpartition("-")
+        installed.add((_normal(name), version))
+    return [f"{name}=={version}" for name, version in _pins(lock) if (name, version) not in installed]
+
+
+def _pins(lock: Path) -> list[tuple[str, str]]:
+    found = (_PIN.match(line) for line in lock.read_text(encoding="utf-8").splitlines())
+    return [(_normal(match[1]), match[2]) for match in found if match and not match[3]]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _python_of(venv: Path) -> Path:
+    # Not resolved: the link's own place is what makes it an environment.
+    return venv.absolute() / "bin" / "python"
+
+
+def _expected_stamp(lock: Path) -> dict[str, str]:
+    return {"lock": hashlib.sha256(lock.read_bytes()).hexdigest()}
+
+
+def _read_stamp(venv: Path) -> dict[str, str] | None:
+    try:
+        stamp = json.loads((venv / _STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) else None
+
+
+def _whole(venv: Path, lock: Path) -> bool:
+    # The link to the Python that made it breaks when that Python is removed.
+    return _read_stamp(venv) == _expected_stamp(lock) and os.access(_python_of(venv), os.X_OK)
+
+
+@contextmanager
+def _alone(home: Path, console: Console) -> Iterator[None]:
+    with (home / "venv.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with console.step("Waiting for another start that is installing the dependencies"):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _make(venv: Path, lock: Path, *, home: Path, console: Console) -> None:
+    if _read_stamp(venv) is None or not os.access(_python_of(venv), os.X_OK):
+        # Nothing, or what an interruption left: pip would take a half-written package for an installed one.
+        shutil.rmtree(venv, ignore_errors=True)
+    (venv / _STAMP).unlink(missing_ok=True)
+    log_path = home / "logs" / "install.log"
+    log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log_path.write_bytes(b"")
+    uv = shutil.which("uv")
+    # Whoever runs the servers has to read the packages, also when root installs them under a strict umask.
+    previous_umask = os.umask(0o022)
+    try:
+        if not _python_of(venv).exists():
+            with console.step("Making a virtual environment") as step:
+                _create(venv, uv=uv, log_path=log_path, step=step)
+        total = len(_pins(lock))
+        with console.step(f"Installing {total} packages (once; later starts skip this)") as step:
+            step.done = f"Installed {total} packages"
+            _run(_install_command(venv, lock, uv=uv), log_path=log_path, step=step, total=total)
+    finally:
+        os.umask(previous_umask)
+    (venv / _STAMP).write_text(json.dumps(_expected_stamp(lock)), encoding="utf-8")
+
+
+def _create(venv: Path, *, uv: str | None, log_path: Path, step: Step) -> None:
+    if uv:
+        _run([uv, "venv", "--python", sys.executable, str(venv)], log_path=log_path, step=step)
+        return
+    if importlib.util.find_spec("venv") is None:
+        raise _without_venv()
+    if importlib.util.find_spec("ensurepip") is not None:
+        _run([sys.executable, "-m", "venv", str(venv)], log_path=log_path, step=step)
+    elif importlib.util.find_spec("pip") is not None:
+        # Debian parts ensurepip from Python; a pip of the system can install into an environment that has none.
+        _run([sys.executable, "-m", "venv", "--without-pip", str(venv)], log_path=log_path, step=step)
+    else:
+        raise _without_venv()
+
+
+def _without_venv() -> LauncherError:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return LauncherError(
+        f"{sys.executable} cannot make virtual environments: its modules venv and ensurepip are not installed.",
+        hint=f"Debian and Ubuntu keep them apart: apt install python{version}-venv. Then start again.",
+    )
+
+
+def _install_command(venv: Path, lock: Path, *, uv: str | None) -> list[str]:
+    python = str(_python_of(venv))
+    if uv:
+        return [uv, "pip", "install", "--python", python, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+    has_own_pip = any(venv.glob("lib/python3*/site-packages/pip"))
+    pip = [python, "-m", "pip"] if has_own_pip else [sys.executable, "-m", "pip", "--python", python]
+    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--root-user-action", "ignore"]
+    return [*pip, "install", *quiet, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+
+
+def _run(command: list[str], *, log_path: Path, step: Step, total: int = 0) -> None:
+    """Run an installer, its output in the log, its progress on the step. Raises LauncherError with its last lines."""
+    lines: list[str] = []
+    collected = 0
+    # PIP_USER and PYTHONHOME of the caller would aim past the environment.
+    env = {name: value for name, value in os.environ.items() if name not in {"PIP_USER", "PIP_TARGET", "PYTHONHOME"}}
+    env["PYTHONUNBUFFERED"] = "1"
+    with (
+        log_path.open("a", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                log.write(line)
+                lines.append(line.rstrip())
+                if line.startswith("Collecting "):
+                    collected += 1
+                    step.note(f"{min(collected, total)} of {total}, {line.split()[1].split('==')[0]}")
+                elif line.startswith("Installing collected"):
+                    step.note("all downloaded, unpacking")
+                elif line.strip():
+                    step.note(line.strip()[:60] if not collected else f"{min(collected, total)} of {total}")
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise _explain(lines, log_path)
+
+
+def _explain(lines: list[str], log_path: Path) -> LauncherError:
+    text = "\n".join(lines)
+    tail = "\n  ".join(line for line in lines if line.strip() and not line.startswith("[notice]"))[-1200:]
+    if _OFFLINE.search(text):
+        return LauncherError(
+            "The package index could not be reached, so the dependencies were not installed.",
+            hint=f"Is this machine online? Behind a mirror or proxy, set what pip and uv read. Details: {log_path}",
+        )
+    if "No space left" in text:
+        return LauncherError("The disk is full: the dependencies need about 600 MB.", hint=f"Details: {log_path}")
+    if re.search(r"No matching distribution|no wheels? with a matching|has no usable wheels", text, re.IGNORECASE):
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return LauncherError(
+            f"A dependency has no build for Python {version} on this machine:\n  {tail}",
+            hint="Python 3.11 to 3.14 on Linux (x86-64, ARM64) and macOS are supported.",
+        )
+    return LauncherError(f"The dependencies were not installed:\n  {tail}", hint=f"Details: {log_path}")
