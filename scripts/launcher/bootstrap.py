@@ -11,18 +11,22 @@ from scripts.launcher.console import Console, fail
 from scripts.launcher.environment import python_for
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.home import ROOT, home_from_environment
+from scripts.launcher.interruptions import Interruptions, StopRequested
 from scripts.launcher.ports import address_from_environment, require_free
-from scripts.launcher.running import require_not_running
+from scripts.launcher.running import left_behind
 
 
 def main(command: str, arguments: list[str]) -> int:
     """Replace this process by `command` under the right Python; returns an exit code when that is refused."""
     console = Console()
+    Interruptions()
     try:
         home = home_from_environment()
         if command == "up" and not {"-h", "--help"} & set(arguments):
-            require_not_running(home)
-            require_free(address_from_environment())
+            address = address_from_environment()
+            # What a killed run left may have the port still; the second half ends that first and looks then.
+            if not left_behind(home):
+                require_free(address)
         python = python_for(root=ROOT, home=home, console=console)
     except LauncherError as error:
         return fail(error)
@@ -32,7 +36,7 @@ def main(command: str, arguments: list[str]) -> int:
                 f"No permission to write {error.filename}.", hint="Set MESSAGECORE_HOME to a directory of yours."
             )
         )
-    except KeyboardInterrupt:
+    except StopRequested:
         console.line("Stopped.")
         return 130
     env = dict(os.environ) | {"MESSAGECORE_HOME": str(home)}

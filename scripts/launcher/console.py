@@ -1,14 +1,14 @@
 """What people see: one line per step, with a tick and the seconds it took. The standard library only."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from scripts.launcher.failures import LauncherError
 
-_WIDTH = 100
 # Without a terminal a long step speaks at this interval, so that a log shows that it lives.
 _QUIET_INTERVAL_S = 10.0
 
@@ -25,11 +25,9 @@ class Console:
             self.stream.reconfigure(errors="replace")
 
     def line(self, text: str = "") -> None:
-        """One whole line. A reader that went away (`scripts/up | head`) is no reason to fail."""
-        try:
+        """One whole line. A reader that went away (`scripts/up | head`, a closed terminal) is no reason to fail."""
+        with suppress(OSError):
             print(text, file=self.stream, flush=True)
-        except (BrokenPipeError, OSError):
-            return
 
     def good(self, text: str) -> None:
         self.line(f"{self._coloured('✓', 32)} {text}")
@@ -54,8 +52,9 @@ class Console:
     def transient(self, text: str) -> None:
         """A line that the next one replaces; terminals only."""
         if self.terminal:
-            self.stream.write("\r\033[K" + text[:_WIDTH])
-            self.stream.flush()
+            with suppress(OSError):
+                self.stream.write("\r\033[K" + text[: shutil.get_terminal_size().columns - 1])
+                self.stream.flush()
 
     def clear(self) -> None:
         self.transient("")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from scripts.launcher.console import Console, Step
 from scripts.launcher.failures import LauncherError
+from scripts.launcher.lifetime import die_with_parent
 
 # Written last, inside the environment: no stamp means that an installation did not end.
 _STAMP = "messagecore-installed.json"
@@ -185,6 +187,7 @@ def _run(command: list[str], *, log_path: Path, step: Step, total: int = 0) -> N
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one thread when it forks
         ) as process,
     ):
         assert process.stdout is not None

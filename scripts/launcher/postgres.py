@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def start_postgres(
     """
     binaries = bin_dir or wheel_bin_dir()
     client = current_user_name()
-    identity = unprivileged(data_dir=data_dir, reaches=(binaries / "postgres", data_dir, run_dir / _SOCKET_NAME))
+    identity = unprivileged(data_dir=data_dir, reaches=(binaries / "postgres", data_dir, run_dir))
     server_env = _server_environment(env)
     if not data_dir.exists():
         _initialise(binaries, data_dir, identity=identity, env=server_env, durable=durable, log_path=log_path)
@@ -203,27 +204,29 @@ def _data_version(binaries: Path, data_dir: Path) -> str:
 def _end_leftover(data_dir: Path) -> None:
     """Make way for a start: end a server that an earlier run left over this directory, and drop a stale pid file.
 
-    The caller holds the home's lock, so no live launcher owns either. PostgreSQL itself refuses to start when the pid
-    in the file belongs to any live process of its user, which after a reboot or in a container it often does.
+    The caller holds the home's lock, so no live launcher owns either. PostgreSQL itself refuses to start while a
+    backend of a killed postmaster lives on, and when the pid in the file belongs to any live process of its user, which
+    after a reboot or in a container it often does.
     """
-    pid_file = data_dir / "postmaster.pid"
+    left = [process for process in psutil.process_iter() if _serves(process, data_dir)]
+    pids = {process.pid for process in left}
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGINT if process.ppid() not in pids else 0)
+    deadline = time.monotonic() + 5
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = [process for process in left if alive(process)]
+    for process in left:
+        kill_tree(process.pid)
+    (data_dir / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _serves(process: psutil.Process, data_dir: Path) -> bool:
     try:
-        pid = int(pid_file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0])
-        process = psutil.Process(pid)
-        ours = process.name().startswith("postgres") and Path(process.cwd()).samefile(data_dir)
-    except (FileNotFoundError, psutil.NoSuchProcess, psutil.AccessDenied):
-        ours = False
-    except ValueError:
-        ours = False
-    if ours:
-        process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + 5
-        while alive(process) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if alive(process):
-            kill_tree(process.pid)
-            time.sleep(0.2)
-    pid_file.unlink(missing_ok=True)
+        return process.name().startswith("postgres") and Path(process.cwd()).samefile(data_dir)
+    except (psutil.Error, OSError):
+        return False
 
 
 def _write_access_rules(data_dir: Path, *, client: str, identity: Identity | None) -> None:

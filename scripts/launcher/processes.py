@@ -1,25 +1,21 @@
 """Child processes: starting them so that none outlives us, stopping them, finding what an earlier run left."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
 from scripts.launcher.identity import Identity
+from scripts.launcher.lifetime import die_with_parent
 
 # Every process we start carries this variable, so that whatever a killed launcher left behind can be told apart from
 # everything else on the machine, grandchildren included.
 RUN_VARIABLE = "MESSAGECORE_RUN"
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(slots=True)
@@ -108,19 +104,6 @@ def spawn(
         with process.stdin as pipe:
             pipe.write(standard_input)
     return Child(name=name, process=process, log_path=log_path, stop_signals=stop_signals)
-
-
-def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """What to run between fork and exec so that the kernel sends `number` when the forking thread dies (Linux only)."""
-    parent = os.getpid()
-
-    def tie() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-            if os.getppid() != parent:  # it died before we asked
-                os._exit(1)
-
-    return tie
 
 
 def stop(children: Iterable[Child], *, within_s: float) -> list[str]:

@@ -22,13 +22,17 @@ class Note:
     url: str
 
 
-def require_not_running(home: Path) -> None:
-    """Raises LauncherError when a live launcher holds the home. A look only: `take` decides."""
+def left_behind(home: Path) -> bool:
+    """Whether an earlier run of the home was killed and so left its note.
+
+    Raises LauncherError when a live launcher holds the home. A look only: making a `Hold` decides.
+    """
     try:
         with _path(home).open("r") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return _read(_path(home)) is not None
     except FileNotFoundError:
-        return
+        return False
     except BlockingIOError:
         raise _already_running(home) from None
 
