@@ -1,0 +1,23 @@
+"""The ASGI application: HTTP to Django's views, WebSockets to Channels' consumer."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "messagecore.settings")
+
+import django
+
+django.setup()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - the apps must be loaded first
+
+from messagecore.http import ThreadedHandler  # noqa: E402
+from realtime.lifespan import Lifespan  # noqa: E402
+from realtime.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": ThreadedHandler(),
+        "websocket": URLRouter(websocket_urlpatterns),
+        "lifespan": Lifespan(),
+    }
+)

@@ -1,0 +1,1 @@
+"""What every room may use: errors, ids, wire JSON, the protocol catalogue, the API envelope. No domain words."""

@@ -1,0 +1,1 @@
+"""The REST shape: envelope, operations, paging, OpenAPI, middleware. Tenancy and the domain come from the apps."""

@@ -1,0 +1,159 @@
+"""OpenAPI 3.1 from the declared operations and the catalogue (drf-spectacular drives, the catalogue speaks)."""
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+
+from messagecore.kernel import catalogue
+from messagecore.kernel.api.operations import ALWAYS_POSSIBLE, Operation, Param
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "integer": {"type": "integer"},
+    "string": {"type": "string"},
+    "boolean": {"type": "boolean"},
+    "timestamp": {"type": "string", "format": "date-time"},
+}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+class CatalogueSchema(AutoSchema):
+    """Reads what `operation` declared; falls back to spectacular for views that declare nothing."""
+
+    @property
+    def declared(self) -> Operation | None:
+        method = getattr(self.view, self.method.lower(), None)
+        return getattr(method, "operation", None)
+
+    def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
+        self.method = method
+        declared = getattr(getattr(self.view, method.lower(), None), "operation", None)
+        if declared is None:
+            return None
+        rendered: dict[str, Any] = {
+            "operationId": declared.operation_id,
+            "summary": declared.summary,
+            "tags": [declared.tag],
+            "parameters": _path_parameters(path) + [_query_parameter(param) for param in declared.query],
+            "responses": _responses(declared, self.view),
+            "security": [dict.fromkeys(names, []) for names in getattr(self.view, "security", ())],
+        }
+        if declared.description:
+            rendered["description"] = declared.description
+        if declared.scope:
+            rendered["x-scope"] = declared.scope
+        if declared.request:
+            rendered["requestBody"] = {
+                "required": not declared.optional_body,
+                "content": {"application/json": _content(_reference(declared.request), declared.request)},
+            }
+        return rendered
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": "The server's id or the integrator's external id, percent-encoded.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        }
+        for name in names
+    ]
+
+
+def _query_parameter(param: Param) -> dict[str, Any]:
+    schema = dict(_KINDS[param.kind])
+    if param.kind == "integer":
+        schema |= {"minimum": param.minimum, "maximum": param.maximum}
+    if param.kind == "string":
+        schema |= {"enum": list(param.choices)} if param.choices else {"minLength": 1, "maxLength": param.maximum}
+    if param.default is not None:
+        schema["default"] = param.default
+    return {
+        "name": param.name,
+        "in": "query",
+        "required": param.required,
+        "description": param.description,
+        "schema": schema,
+    }
+
+
+def _content(schema: dict[str, Any], name: str, *, enveloped: bool = False) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": schema}
+    examples = catalogue.definitions()[name].get("examples", [])
+    if examples:
+        content["example"] = {"success": True, "data": examples[0]} if enveloped else examples[0]
+    return content
+
+
+def _responses(declared: Operation, view: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {"type": "null"} if declared.response is None else _reference(declared.response)
+    if declared.listed:
+        data = {"type": "array", "items": data}
+    properties: dict[str, Any] = {"success": {"const": True}, "data": data}
+    required = ["success", "data"]
+    if declared.many:
+        properties |= {"data": {"type": "array", "items": data}, "pagination": _reference("Pagination")}
+        required.append("pagination")
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    content = (
+        {"schema": schema}
+        if declared.many or declared.listed or declared.response is None
+        else _content(schema, declared.response, enveloped=True)
+    )
+    answers: dict[str, Any] = {
+        str(status): {"description": declared.summary, "content": {"application/json": content}}
+        for status in declared.statuses
+    }
+    possible = [*ALWAYS_POSSIBLE, *getattr(view, "common_errors", ()), *declared.errors]
+    if declared.request:
+        possible += ["unsupported_media_type", "payload_too_large"]
+    for code in dict.fromkeys(possible):
+        entry = catalogue.error(code)
+        answer = answers.setdefault(
+            str(entry.status),
+            {"description": "", "content": {"application/json": {"schema": _reference("Failure"), "examples": {}}}},
+        )
+        answer["description"] += f"{'; ' if answer['description'] else ''}`{code}`: {entry.title}"
+        answer["content"]["application/json"]["examples"][code] = {
+            "value": {
+                "success": False,
+                "error": {
+                    "code": code,
+                    "message": entry.title,
+                    "details": {},
+                    "requestId": "0192f0c1-7a3b-7c1e-9a55-3c1f0e2d4b6a",
+                    "retryable": entry.retryable,
+                },
+            }
+        }
+    return answers
+
+
+def only_api_routes(endpoints: list[Any]) -> list[Any]:
+    return [endpoint for endpoint in endpoints if endpoint[0].startswith("/api/v1")]
+
+
+def add_catalogue(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Adds the catalogue's definitions and the ways to authenticate."""
+    components = result.setdefault("components", {})
+    components["schemas"] = {
+        name: catalogue.rewrite_references(schema, lambda target: f"#/components/schemas/{target}")
+        for name, schema in catalogue.definitions().items()
+    }
+    components["securitySchemes"] = {
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`mc_sk_…` or `mc_pk_…`"},
+        "userToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A user token, beside a publishable key.",
+        },
+        "platformToken": {"type": "http", "scheme": "bearer", "description": "`mc_pt_…`, for platform staff."},
+    }
+    return result

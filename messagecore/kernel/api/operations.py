@@ -1,0 +1,223 @@
+"""One REST operation: what it takes, what it answers, and the thin view around one call into a service."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from messagecore.kernel import validation, wire
+from messagecore.kernel.api import envelope
+from messagecore.kernel.api.paging import Page
+from messagecore.kernel.errors import FieldError, InvalidText, UnsupportedMediaType, ValidationFailed
+
+ALWAYS_POSSIBLE = ("invalid_json", "not_found", "validation_failed", "internal_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A query parameter. `minimum` and `maximum` bound integers; strings are 1-`maximum` characters."""
+
+    name: str
+    kind: Literal["integer", "string", "boolean", "timestamp"] = "string"
+    default: Any = None
+    minimum: int = 0
+    maximum: int = 255
+    choices: tuple[str, ...] = ()
+    description: str = ""
+    required: bool = False
+
+    def parse(self, text: str) -> Any:
+        """Raises ValueError with words for the caller."""
+        if "\0" in text:
+            raise ValueError("must not hold NUL characters")
+        if self.kind == "integer":
+            if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit() or len(text) > 20:
+                raise ValueError("must be a whole number")
+            number = int(text)
+            if not self.minimum <= number <= self.maximum:
+                raise ValueError(f"must be between {self.minimum} and {self.maximum}")
+            return number
+        if self.kind == "boolean":
+            if text not in {"true", "false"}:
+                raise ValueError("must be true or false")
+            return text == "true"
+        if self.kind == "timestamp":
+            try:
+                return wire.parse_timestamp(text)
+            except ValueError:
+                raise ValueError("must be an RFC 3339 time, such as 2026-01-31T08:00:00.000Z") from None
+        if self.choices and text not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
+        if not 1 <= len(text) <= self.maximum:
+            raise ValueError(f"must be 1 to {self.maximum} characters")
+        return text
+
+
+CURSOR = Param("cursor", maximum=1024, description="`pagination.nextCursor` of the page before.")
+
+
+def limit_param(default: int = 50, maximum: int = 100) -> Param:
+    return Param("limit", "integer", default=default, minimum=1, maximum=maximum, description="Rows on a page.")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The declaration that validation and OpenAPI share."""
+
+    operation_id: str
+    summary: str
+    tag: str
+    request: str | None = None
+    response: str | None = None
+    many: bool = False
+    statuses: tuple[int, ...] = (200,)
+    errors: tuple[str, ...] = ()
+    query: tuple[Param, ...] = ()
+    scope: str | None = None
+    description: str = ""
+    optional_body: bool = False
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler gets: the parsed, validated request. `caller` is whatever authentication found."""
+
+    request: Request
+    caller: Any
+    body: dict[str, Any]
+    query: Mapping[str, Any]
+    now: datetime
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a handler returns when 200 with data is not the whole story."""
+
+    data: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ApiView(APIView):
+    """Base of every view under /api. Subclasses write handlers decorated with `operation`."""
+
+    @contextmanager
+    def entered(self, call: Call) -> Iterator[None]:
+        """Surrounds the handler: permission before it, a tenant's scope around it. The answer is rendered after."""
+        yield
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        return super().perform_content_negotiation(request, force=True)
+
+
+def operation(
+    operation_id: str,
+    *,
+    summary: str,
+    tag: str,
+    request: str | None = None,
+    response: str | None = None,
+    many: bool = False,
+    statuses: Sequence[int] = (200,),
+    errors: Sequence[str] = (),
+    query: Sequence[Param] = (),
+    scope: str | None = None,
+    description: str = "",
+    optional_body: bool = False,
+    listed: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
+    """Makes `handler(self, call, **path) -> data | Reply | Page` a DRF method with a documented contract.
+
+    `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them, `listed` that it is a plain list;
+    `scope` is the key scope that it needs, which the app's view class checks. `optional_body`: a request
+    without a body counts as `{}`.
+    """
+    declared = Operation(
+        operation_id=operation_id,
+        summary=summary,
+        tag=tag,
+        request=request,
+        response=response,
+        many=many,
+        statuses=tuple(statuses),
+        errors=tuple(errors),
+        query=tuple(query),
+        scope=scope,
+        description=description,
+        optional_body=optional_body,
+        listed=listed,
+    )
+
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Response]:
+        @functools.wraps(handler)
+        def method(self: ApiView, request: Request, **path: str) -> Response:
+            call = Call(
+                request=request,
+                caller=request.user,
+                body=_parse_body(request, declared),
+                query=_parse_query(request, declared),
+                now=timezone.now(),
+                operation=declared,
+            )
+            with self.entered(call):
+                result = handler(self, call, **path)
+            return _respond(result)
+
+        method.operation = declared  # type: ignore[attr-defined]  # read by tests and by the isolation list
+        return extend_schema(operation_id=operation_id, summary=summary, tags=[tag])(method)
+
+    return decorate
+
+
+def _parse_body(request: Request, declared: Operation) -> dict[str, Any]:
+    if declared.request is None:
+        return {}
+    if declared.optional_body and not request.body:
+        return {}
+    if (request.content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType
+    body = request.data
+    validation.validate(declared.request, body)
+    return validation.without_nulls(body)
+
+
+def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:
+    given = request.query_params
+    known = {param.name: param for param in declared.query}
+    wrong: list[FieldError] = []
+    parsed: dict[str, Any] = {name: param.default for name, param in known.items()}
+    for name in given:
+        values = given.getlist(name)
+        if name not in known:
+            if "\0" in name:
+                raise InvalidText
+            wrong.append(FieldError(name, "is not a known query parameter"))
+        elif len(values) > 1:
+            wrong.append(FieldError(name, "is given more than once"))
+        else:
+            try:
+                parsed[name] = known[name].parse(values[0])
+            except ValueError as error:
+                wrong.append(FieldError(name, str(error)))
+    wrong += [FieldError(name, "is required") for name, p in known.items() if p.required and name not in given]
+    if wrong:
+        raise ValidationFailed(wrong[: validation.MAX_REPORTED])
+    return parsed
+
+
+def _respond(result: Any) -> Response:
+    if isinstance(result, Page):
+        return Response(envelope.success(result.data, result.pagination))
+    if isinstance(result, Reply):
+        return Response(envelope.success(result.data), status=result.status, headers=dict(result.headers))
+    return Response(envelope.success(result))

@@ -1,0 +1,54 @@
+"""Keyset cursors: opaque to clients, a JSON list of the last row's sort values inside."""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+from messagecore.kernel.errors import Refusal
+
+Row = TypeVar("Row")
+
+
+class InvalidCursor(Refusal):
+    code = "invalid_cursor"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, already rendered."""
+
+    data: list[Any]
+    next_cursor: str | None
+
+    @property
+    def pagination(self) -> dict[str, Any]:
+        return {"nextCursor": self.next_cursor, "hasMore": self.next_cursor is not None}
+
+
+def encode_cursor(values: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(list(values))).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, *parsers: Callable[[Any], Any]) -> list[Any]:
+    """The values that `encode_cursor` was given, each through its parser. Raises InvalidCursor."""
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        values = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        if not isinstance(values, list) or len(values) != len(parsers):
+            raise InvalidCursor
+        return [parse(value) for parse, value in zip(parsers, values, strict=True)]
+    except (ValueError, TypeError, AttributeError, binascii.Error):
+        raise InvalidCursor from None
+
+
+def page_of(
+    rows: Sequence[Row], *, limit: int, key: Callable[[Row], Sequence[Any]], render: Callable[[Row], Any]
+) -> Page:
+    """A page from up to `limit + 1` fetched rows: the extra one only says that there are more."""
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page([render(row) for row in shown], encode_cursor(key(shown[-1])) if more and shown else None)

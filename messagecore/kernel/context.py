@@ -1,0 +1,16 @@
+"""Who and what the running code works for, as log lines and errors name it."""
+
+import logging
+from contextvars import ContextVar
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+tenant: ContextVar[str] = ContextVar("tenant", default="-")
+
+
+class ContextFilter(logging.Filter):
+    """Adds `request_id` and `tenant` to every record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        record.tenant = tenant.get()
+        return True

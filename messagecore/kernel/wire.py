@@ -1,0 +1,75 @@
+"""JSON and times as they cross the wire."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from messagecore.kernel.errors import InvalidJson, InvalidText
+
+MAX_DEPTH = 64
+"""Objects and arrays nested deeper than this are refused, wherever they come from."""
+
+
+def dumps(value: Any) -> bytes:
+    """UTF-8 JSON. UUIDs as strings; datetimes must be formatted before (see `timestamp`)."""
+    return orjson.dumps(value)
+
+
+def loads(raw: bytes | str) -> Any:
+    """Parses what a client sent.
+
+    Raises InvalidJson for what is not JSON (lone surrogates and bytes that are not UTF-8 included) or nests deeper
+    than MAX_DEPTH, and InvalidText for a NUL character, which PostgreSQL cannot store. Cost: linear; the walk over
+    the parsed value happens only where the text gives a reason for it.
+    """
+    try:
+        value = orjson.loads(raw)
+    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        # The parser's own message quotes no content, only what and where.
+        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    if isinstance(raw, str):
+        has_nul, brackets = "\\u0000" in raw, raw.count("[") + raw.count("{")
+    else:
+        has_nul, brackets = b"\\u0000" in raw, raw.count(b"[") + raw.count(b"{")
+    if has_nul or brackets > MAX_DEPTH:
+        _check(value)
+    return value
+
+
+def _check(root: Any) -> None:
+    level = [root]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH + 1:
+            raise InvalidJson(f"The body nests deeper than {MAX_DEPTH} levels.")
+        deeper: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                if "\0" in value:
+                    raise InvalidText
+            elif isinstance(value, dict):
+                if any("\0" in key for key in value):
+                    raise InvalidText
+                deeper.extend(value.values())
+            elif isinstance(value, list):
+                deeper.extend(value)
+        level = deeper
+
+
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds and `Z`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def optional_timestamp(at: datetime | None) -> str | None:
+    return None if at is None else timestamp(at)
+
+
+def parse_timestamp(text: str) -> datetime:
+    """An aware datetime from RFC 3339 text. Raises ValueError for anything else, a missing offset included."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None or "T" not in text.upper():
+        raise ValueError("a time needs a date, a time of day and an offset")
+    return at.astimezone(UTC)

@@ -1,0 +1,133 @@
+"""Pages for those who run the service: alive, ready, metrics; and the demo page."""
+
+import ipaddress
+import json
+import secrets
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import REGISTRY as PROCESS_REGISTRY
+
+from messagecore.kernel.api.envelope import plain_failure
+from tenants import outbox
+from tenants.api.authentication import bearer
+
+REDIS_TIMEOUT_S = 1.0
+
+
+@require_safe
+def health(request: HttpRequest) -> HttpResponse:
+    """Alive: the process answers. Asks nobody else."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """503 without the database or with migrations missing; 200 `degraded` without Redis, since sends go on."""
+    database = _database_answers()
+    checks = {
+        "database": "ok" if database else "failed",
+        "migrations": "ok" if database and _is_migrated() else "failed",
+        "redis": "ok" if _redis_answers() else "failed",
+    }
+    if "failed" in {checks["database"], checks["migrations"]}:
+        return JsonResponse({"status": "unavailable", "checks": checks}, status=503)
+    status = "ready" if checks["redis"] == "ok" else "degraded"
+    return JsonResponse({"status": status, "checks": checks})
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    return True
+
+
+_migrated = False
+
+
+def _is_migrated() -> bool:
+    """Whether the public schema has every migration of this code. Once true it stays so: migrations only go on."""
+    global _migrated  # noqa: PLW0603 - a process-wide fact
+    if not _migrated:
+        try:
+            executor = MigrationExecutor(connection)
+            _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+        except DatabaseError:
+            return False
+    return _migrated
+
+
+def _redis_answers() -> bool:
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+    )
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus metrics of this process and the queues: for METRICS_TOKEN's holder, or, where none is set, for
+    this machine alone."""
+    if not _may_read_metrics(request):
+        return plain_failure("not_found")
+    queues = CollectorRegistry()
+    Gauge("messagecore_outbox_backlog", "Outbox rows that wait to be handled", registry=queues).set(outbox.backlog())
+    length = Gauge("messagecore_task_queue_length", "Celery tasks waiting", ["queue"], registry=queues)
+    waiting = _queue_length()
+    if waiting is not None:
+        length.labels(settings.CELERY_TASK_DEFAULT_QUEUE).set(waiting)
+    return HttpResponse(generate_latest(PROCESS_REGISTRY) + generate_latest(queues), content_type=CONTENT_TYPE_LATEST)
+
+
+def _queue_length() -> int | None:
+    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+    client = redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=REDIS_TIMEOUT_S)
+    try:
+        return int(client.llen(f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}"))
+    except (redis.RedisError, ValueError):
+        return None
+    finally:
+        client.close()
+
+
+def _may_read_metrics(request: HttpRequest) -> bool:
+    if settings.METRICS_TOKEN:
+        given = bearer(request.headers.get("Authorization")) or ""
+        return secrets.compare_digest(given.encode(), settings.METRICS_TOKEN.encode())
+    # A forwarded request came from elsewhere, whatever the peer's address says.
+    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        return False
+    try:
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+
+
+@require_safe
+def demo(request: HttpRequest) -> HttpResponse:
+    """The demo chat. Only where demo mode is on: it hands the demo users' tokens to whoever opens it."""
+    return render(request, "demo/chat.html", {"account": _demo_account()})
+
+
+def _demo_account() -> dict[str, Any] | None:
+    """What a browser may hold of demo.json: the publishable key and the users' tokens. None before it is written."""
+    try:
+        written = json.loads((settings.HOME / "demo.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return {name: written[name] for name in ("publishableKey", "conversationId", "users", "tenant")}

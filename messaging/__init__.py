@@ -1,0 +1,1 @@
+"""What people do inside a tenant: users, conversations, messages, notifications."""

@@ -1,0 +1,113 @@
+"""The one door to objects of a tenant: who acts, and what they may see. What they may not see is not found."""
+
+from dataclasses import dataclass
+
+from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationFailed
+from messagecore.kernel.ids import find_uuid
+from messaging.models import Conversation, Participant, User
+from tenants.cards import Caller
+from tenants.services.authentication import check_not_revoked
+
+
+class ActingUserRequired(Refusal):
+    code = "acting_user_required"
+
+
+class UserInactive(Refusal):
+    code = "user_inactive"
+
+
+class UserNotFound(NotFound):
+    code = "user_not_found"
+
+
+class ConversationNotFound(NotFound):
+    code = "conversation_not_found"
+
+
+class ParticipantNotFound(NotFound):
+    code = "participant_not_found"
+
+
+def get_user(any_id: str) -> User:
+    """By the server's id or the integrator's; the server's wins. Raises UserNotFound."""
+    uuid = find_uuid(any_id)
+    user = User.objects.filter(pk=uuid).first() if uuid else None
+    user = user or User.objects.filter(external_user_id=any_id).first()
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+def get_conversation(any_id: str) -> Conversation:
+    """By the server's id or the integrator's; the server's wins. Raises ConversationNotFound."""
+    uuid = find_uuid(any_id)
+    found = Conversation.objects.select_related("created_by")
+    conversation = found.filter(pk=uuid).first() if uuid else None
+    conversation = conversation or found.filter(external_id=any_id).first()
+    if conversation is None:
+        raise ConversationNotFound
+    return conversation
+
+
+def find_acting_user(caller: Caller) -> User | None:
+    """The user that the caller acts as: the token's, or the one a secret key names; None: the integrator itself.
+
+    Raises UserNotFound, UserInactive, and InvalidToken for a token that was revoked for this user.
+    """
+    if caller.claims is not None:
+        user = User.objects.filter(external_user_id=caller.claims.external_user_id).first()
+        if user is None:
+            raise UserNotFound("The token's user does not exist.")
+        check_not_revoked(caller.claims.issued_at, user.tokens_valid_after)
+    elif caller.acting_user is not None:
+        user = get_user(caller.acting_user)
+    else:
+        return None
+    if not user.is_active:
+        raise UserInactive
+    return user
+
+
+def get_acting_user(caller: Caller) -> User:
+    """Raises ActingUserRequired when a secret key names nobody, and what `find_acting_user` raises."""
+    user = find_acting_user(caller)
+    if user is None:
+        raise ActingUserRequired
+    return user
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationAccess:
+    """A conversation that the caller may see; `participant` is their place in it, None for the integrator."""
+
+    conversation: Conversation
+    participant: Participant | None
+
+    @property
+    def visible_from_seq(self) -> int:
+        return 1 if self.participant is None else self.participant.visible_from_seq
+
+
+def access_conversation(any_id: str, actor: User | None) -> ConversationAccess:
+    """`actor` None sees every conversation of the tenant, a user those they are in. Raises ConversationNotFound."""
+    conversation = get_conversation(any_id)
+    if actor is None:
+        return ConversationAccess(conversation, None)
+    participant = Participant.objects.filter(conversation=conversation, user=actor).first()
+    if participant is None:
+        raise ConversationNotFound
+    return ConversationAccess(conversation, participant)
+
+
+def require_self_or_integrator(caller: Caller, user: User) -> None:
+    """A user token reads and changes its own user only; another's is not found. Raises UserNotFound."""
+    if not caller.is_integrator and (actor := find_acting_user(caller)) is not None and actor.id != user.id:
+        raise UserNotFound
+
+
+def unknown_ids(pointer: str, missing: list[tuple[int, str]]) -> ValidationFailed:
+    """A refusal naming the positions whose ids name nobody here."""
+    return ValidationFailed(
+        [FieldError(f"{pointer}/{position}", "names no user of this tenant") for position, _ in missing]
+    )

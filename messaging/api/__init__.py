@@ -1,0 +1,1 @@
+"""REST views of messaging: parse, one call into a service, render."""

@@ -1,0 +1,29 @@
+"""Every route under /api/v1."""
+
+from django.urls import path
+
+from messaging.api import conversations, messages, platform, usage, users
+
+urlpatterns = [
+    path("messages/send", messages.SendMessage.as_view()),
+    path("messages/conversations", conversations.FixedCreate.as_view()),
+    path("messages/conversations/<id:conversationId>", messages.ConversationHistory.as_view()),
+    path("users", users.Users.as_view()),
+    path("users/batch", users.UserBatch.as_view()),
+    path("users/<id:userId>", users.UserDetail.as_view()),
+    path("users/<id:userId>/tokens", users.UserTokens.as_view()),
+    path("users/<id:userId>/conversations", users.UserConversations.as_view()),
+    path("users/<id:userId>/notifications", users.UserNotifications.as_view()),
+    path("conversations", conversations.Conversations.as_view()),
+    path("conversations/<id:conversationId>", conversations.ConversationDetail.as_view()),
+    path("conversations/<id:conversationId>/participants", conversations.ConversationParticipants.as_view()),
+    path("conversations/<id:conversationId>/participants/<id:userId>", conversations.ConversationParticipant.as_view()),
+    path("usage", usage.Usage.as_view()),
+    path("admin/tenants", platform.Tenants.as_view()),
+    path("admin/tenants/<id:tenantId>", platform.TenantDetail.as_view()),
+    path("admin/tenants/<id:tenantId>/suspend", platform.TenantSuspend.as_view()),
+    path("admin/tenants/<id:tenantId>/reactivate", platform.TenantReactivate.as_view()),
+    path("admin/tenants/<id:tenantId>/usage", platform.TenantUsage.as_view()),
+    path("admin/plans", platform.Plans.as_view()),
+    path("admin/stats", platform.Stats.as_view()),
+]

@@ -1,0 +1,206 @@
+"""`/users`."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from messagecore.kernel import wire
+from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
+from messagecore.kernel.api.paging import Page, decode_cursor, page_of
+from messagecore.kernel.errors import PermissionDenied
+from messagecore.kernel.validation import without_nulls
+from messaging import ports, rendering
+from messaging.access import find_acting_user, get_user, require_self_or_integrator
+from messaging.api.conversations import LIST_QUERY, conversation_page
+from messaging.models import User
+from messaging.queries import messages, users
+from messaging.services import notifications
+from messaging.services import users as services
+from tenants.api.views import TenantView
+from tenants.cards import Caller
+
+
+def require_integrator(caller: Caller) -> None:
+    """Raises PermissionDenied: this is for back ends, not for end users."""
+    if not caller.is_integrator:
+        raise PermissionDenied("Only a secret key may do this.")
+
+
+def render_users(caller: Caller, found: list[User]) -> list[dict[str, object]]:
+    """Users with their presence; the email is for secret keys and for the user."""
+    actor = None if caller.is_integrator else find_acting_user(caller)
+    presence = ports.presence_reader().presence_of(caller.tenant.id, [user.id for user in found])
+    return [
+        rendering.render_user(
+            user,
+            presence=presence[user.id],
+            with_email=caller.is_integrator or (actor is not None and actor.id == user.id),
+        )
+        for user in found
+    ]
+
+
+class Users(TenantView):
+    @operation(
+        "upsertUser",
+        summary="Create or update a user",
+        tag="Users",
+        request="UpsertUser",
+        response="User",
+        statuses=(201, 200),
+        errors=("id_conflict", "user_quota_exceeded", "permission_denied"),
+        scope="users:write",
+        description="By `externalUserId`: 201 when it made the user, 200 when it changed one. Fields left out stay.",
+    )
+    def post(self, call: Call) -> Reply:
+        require_integrator(call.caller)
+        (result,) = services.upsert_users(tenant_id=call.caller.tenant.id, bodies=[call.body], now=call.now)
+        return Reply(render_users(call.caller, [result.user])[0], status=201 if result.created else 200)
+
+    @operation(
+        "listUsers",
+        summary="List users",
+        tag="Users",
+        response="User",
+        many=True,
+        query=(
+            CURSOR,
+            limit_param(),
+            Param("search", description="Part of a display name or external id."),
+            Param("isActive", "boolean", description="Only active, or only deactivated users."),
+        ),
+        errors=("invalid_cursor",),
+        scope="users:read",
+    )
+    def get(self, call: Call) -> Page:
+        query = call.query
+        after = None if query["cursor"] is None else decode_cursor(query["cursor"], wire.parse_timestamp, UUID)
+        found = users.list_users(
+            after=after, search=query["search"], is_active=query["isActive"], limit=query["limit"] + 1
+        )
+        shown = page_of(
+            found,
+            limit=query["limit"],
+            key=lambda user: (user.created_at.isoformat(), str(user.id)),
+            render=lambda user: user,
+        )
+        return Page(render_users(call.caller, shown.data), shown.next_cursor)
+
+
+class UserBatch(TenantView):
+    @operation(
+        "upsertUsers",
+        summary="Create or update up to 100 users",
+        tag="Users",
+        request="UpsertUsers",
+        response="User",
+        listed=True,
+        errors=("id_conflict", "user_quota_exceeded", "permission_denied"),
+        scope="users:write",
+        description="All or none, in the order given.",
+    )
+    def post(self, call: Call) -> list[dict[str, object]]:
+        require_integrator(call.caller)
+        bodies = [without_nulls(body) for body in call.body["users"]]
+        results = services.upsert_users(tenant_id=call.caller.tenant.id, bodies=bodies, now=call.now)
+        return render_users(call.caller, [result.user for result in results])
+
+
+class UserDetail(TenantView):
+    @operation(
+        "getUser",
+        summary="Read a user",
+        tag="Users",
+        response="User",
+        errors=("user_not_found",),
+        scope="users:read",
+    )
+    def get(self, call: Call, userId: str) -> object:  # noqa: N803 - the contract's name for the path
+        return render_users(call.caller, [get_user(userId)])[0]
+
+    @operation(
+        "updateUser",
+        summary="Change a user",
+        tag="Users",
+        request="UpdateUser",
+        response="User",
+        errors=("user_not_found",),
+        scope="users:write",
+        description="Fields left out stay; an empty string (an empty object for metadata) clears. A user token changes its own user.",
+    )
+    def patch(self, call: Call, userId: str) -> object:  # noqa: N803
+        user = get_user(userId)
+        require_self_or_integrator(call.caller, user)
+        return render_users(call.caller, [services.update_user(user=user, body=call.body, now=call.now)])[0]
+
+
+class UserTokens(TenantView):
+    @operation(
+        "createUserToken",
+        summary="Mint a user token",
+        tag="Users",
+        request="CreateToken",
+        optional_body=True,
+        response="UserToken",
+        statuses=(201,),
+        errors=("user_not_found", "permission_denied", "conflict"),
+        scope="tokens:write",
+    )
+    def post(self, call: Call, userId: str) -> Reply:  # noqa: N803
+        require_integrator(call.caller)
+        seconds = call.body.get("expiresInSeconds")
+        token, expires_at = services.mint_token(
+            tenant=call.caller.tenant,
+            user=get_user(userId),
+            lifetime=None if seconds is None else timedelta(seconds=seconds),
+            now=call.now,
+        )
+        return Reply({"token": token, "expiresAt": wire.timestamp(expires_at)}, status=201)
+
+
+class UserConversations(TenantView):
+    @operation(
+        "listUserConversations",
+        summary="List a user's conversations",
+        tag="Users",
+        response="Conversation",
+        many=True,
+        query=LIST_QUERY,
+        errors=("user_not_found", "invalid_cursor"),
+        scope="conversations:read",
+        description="By last activity, with last message, unread count and membership.",
+    )
+    def get(self, call: Call, userId: str) -> Page:  # noqa: N803
+        user = get_user(userId)
+        require_self_or_integrator(call.caller, user)
+        return conversation_page(call, user.id)
+
+
+class UserNotifications(TenantView):
+    @operation(
+        "listUserNotifications",
+        summary="List what a user missed while offline",
+        tag="Users",
+        response="Notification",
+        many=True,
+        query=(CURSOR, limit_param(), Param("unreadOnly", "boolean", default=False)),
+        errors=("user_not_found", "invalid_cursor"),
+        scope="users:read",
+    )
+    def get(self, call: Call, userId: str) -> Page:  # noqa: N803
+        user = get_user(userId)
+        require_self_or_integrator(call.caller, user)
+        cursor = call.query["cursor"]
+        before = None if cursor is None else decode_cursor(cursor, wire.parse_timestamp, UUID)
+        found = notifications.list_notifications(
+            user_id=user.id,
+            before=None if before is None else (before[0], before[1]),
+            unread_only=call.query["unreadOnly"],
+            limit=call.query["limit"] + 1,
+        )
+        views = messages.get_messages([notification.message_id for notification in found])
+        return page_of(
+            found,
+            limit=call.query["limit"],
+            key=lambda row: (row.created_at.isoformat(), str(row.id)),
+            render=lambda row: rendering.render_notification(row, views[row.message_id]),
+        )

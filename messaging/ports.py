@@ -1,0 +1,89 @@
+"""What messaging asks of the outside: announcing what was committed, knowing who is connected."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Protocol
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from messaging.events import Announcement
+
+
+class Announcer(Protocol):
+    """Tells every process of something committed. A hint: it may be lost, the database is the truth."""
+
+    def announce(self, tenant_id: UUID, announcements: Sequence[Announcement]) -> None:
+        """Returns at once and never raises; the work happens elsewhere."""
+
+
+class NullAnnouncer:
+    """Announces nothing: for commands and imports whose listeners catch up from the database."""
+
+    def announce(self, tenant_id: UUID, announcements: Sequence[Announcement]) -> None:
+        return
+
+
+class RecordingAnnouncer:
+    """Keeps what was announced, in order; for tests."""
+
+    def __init__(self) -> None:
+        self.announced: list[tuple[UUID, Announcement]] = []
+
+    def announce(self, tenant_id: UUID, announcements: Sequence[Announcement]) -> None:
+        self.announced.extend((tenant_id, announcement) for announcement in announcements)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """`status` is online, away, offline, or unknown when there is nobody to ask."""
+
+    status: str
+    last_seen_at: datetime | None = None
+
+
+class PresenceReader(Protocol):
+    def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
+        """One entry for each id asked; `unknown` where the store cannot answer. Never raises."""
+
+    def connection_count(self, tenant_id: UUID) -> int:
+        """Live connections of the tenant; 0 where the store cannot answer."""
+
+
+class UnknownPresence:
+    """Knows nothing: for installations without Redis and for tests."""
+
+    def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
+        return dict.fromkeys(user_ids, Presence("unknown"))
+
+    def connection_count(self, tenant_id: UUID) -> int:
+        return 0
+
+
+class FixedPresence:
+    """Says that exactly these users are online; for tests."""
+
+    def __init__(self, online: Sequence[UUID] = ()) -> None:
+        self.online = set(online)
+
+    def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
+        return {user_id: Presence("online" if user_id in self.online else "offline") for user_id in user_ids}
+
+    def connection_count(self, tenant_id: UUID) -> int:
+        return len(self.online)
+
+
+@cache
+def announcer() -> Announcer:
+    """The implementation that the settings name."""
+    made: Announcer = import_string(settings.MESSAGECORE_ANNOUNCER)()
+    return made
+
+
+@cache
+def presence_reader() -> PresenceReader:
+    made: PresenceReader = import_string(settings.MESSAGECORE_PRESENCE)()
+    return made

@@ -1,0 +1,123 @@
+"""Reading conversations with what a list shows of them, in a fixed number of statements whatever the page."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import F, Window
+from django.db.models.functions import RowNumber
+
+from messaging.models import Conversation, Participant
+from messaging.queries import messages as message_queries
+from messaging.queries.messages import MessageView
+
+SHOWN_PARTICIPANTS = 100
+
+_UNREAD = """
+SELECT p.conversation_id, (
+  SELECT count(*) FROM messaging_message m
+  WHERE m.conversation_id = p.conversation_id AND m.seq > GREATEST(p.last_read_seq, p.visible_from_seq - 1)
+    AND m.sender_id IS DISTINCT FROM p.user_id AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system')
+FROM messaging_participant p WHERE p.user_id = %s AND p.conversation_id = ANY(%s)"""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationView:
+    """A conversation with its first participants, its last message, and the asking user's place and unread count."""
+
+    conversation: Conversation
+    participants: Sequence[Participant]
+    last_message: MessageView | None
+    membership: tuple[Participant, int] | None
+
+
+def view_conversations(conversations: Sequence[Conversation], *, viewer_id: UUID | None) -> list[ConversationView]:
+    """Everything that a list shows of these conversations: at most five statements, whatever their number."""
+    ids = [conversation.id for conversation in conversations]
+    participants = _first_participants(ids)
+    last_ids = [conversation.last_message_id for conversation in conversations if conversation.last_message_id]
+    last_messages = message_queries.get_messages(last_ids) if last_ids else {}
+    memberships: dict[UUID, tuple[Participant, int]] = {}
+    if viewer_id is not None and ids:
+        unread = unread_counts(viewer_id, ids)
+        memberships = {
+            own.conversation_id: (own, unread[own.conversation_id])
+            for own in Participant.objects.filter(user_id=viewer_id, conversation_id__in=ids)
+        }
+    return [
+        ConversationView(
+            conversation=conversation,
+            participants=participants[conversation.id],
+            last_message=_visible(last_messages, conversation, memberships.get(conversation.id)),
+            membership=memberships.get(conversation.id),
+        )
+        for conversation in conversations
+    ]
+
+
+def _visible(
+    last_messages: dict[UUID, MessageView], conversation: Conversation, membership: tuple[Participant, int] | None
+) -> MessageView | None:
+    message = last_messages.get(conversation.last_message_id) if conversation.last_message_id else None
+    if message is None or (membership is not None and message.seq < membership[0].visible_from_seq):
+        return None
+    return message
+
+
+def _first_participants(conversation_ids: Sequence[UUID]) -> dict[UUID, list[Participant]]:
+    """The first SHOWN_PARTICIPANTS of each, in order of joining, with their users: one statement."""
+    first: defaultdict[UUID, list[Participant]] = defaultdict(list)
+    if conversation_ids:
+        ranked = (
+            Participant.objects.filter(conversation_id__in=conversation_ids)
+            .annotate(place=Window(RowNumber(), partition_by=F("conversation_id"), order_by=("joined_at", "id")))
+            .filter(place__lte=SHOWN_PARTICIPANTS)
+            .select_related("user")
+            .order_by("joined_at", "id")
+        )
+        for participant in ranked:
+            first[participant.conversation_id].append(participant)
+    return first
+
+
+def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Unread messages of one member in each conversation: after their read position and within what they may see,
+    not their own, not deleted, not silent, not system. One statement; cost: the unread rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNREAD, [user_id, list(conversation_ids)])
+        return dict(cursor.fetchall())
+
+
+_LIST = """
+SELECT c.id FROM messaging_conversation c {join}
+WHERE (%(at)s::timestamptz IS NULL OR (COALESCE(c.last_message_at, c.created_at), c.id) < (%(at)s, %(id)s::uuid))
+  AND (%(type)s::text IS NULL OR c.type = %(type)s)
+ORDER BY COALESCE(c.last_message_at, c.created_at) DESC, c.id DESC LIMIT %(limit)s"""
+
+_JOIN = "JOIN messaging_participant p ON p.conversation_id = c.id AND p.user_id = %(user)s"
+
+
+def list_conversations(
+    *, user_id: UUID | None, before: tuple[datetime, UUID] | None, type_: str | None, limit: int
+) -> list[Conversation]:
+    """By last activity, latest first, behind the cursor (activity, id). `user_id` None: the whole tenant's."""
+    parameters = {
+        "user": user_id,
+        "at": None if before is None else before[0],
+        "id": None if before is None else before[1],
+        "type": type_,
+        "limit": limit,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_LIST.format(join=_JOIN if user_id is not None else ""), parameters)
+        ids = [row[0] for row in cursor.fetchall()]
+    found = Conversation.objects.select_related("created_by").in_bulk(ids)
+    return [found[conversation_id] for conversation_id in ids]
+
+
+def activity_at(conversation: Conversation) -> datetime:
+    """When something last happened there, as lists order it."""
+    return conversation.last_message_at or conversation.created_at

@@ -1,0 +1,127 @@
+"""The fixed history route: pages by number and by cursor, always oldest first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from messagecore.kernel import wire
+from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationFailed
+from messagecore.kernel.ids import find_uuid
+from messaging.access import ConversationAccess
+from messaging.queries import messages
+from messaging.queries.messages import MessageView
+
+MAX_ROWS_BY_PAGE = 10_000
+
+
+class PageTooDeep(Refusal):
+    code = "page_too_deep"
+
+
+class MessageNotFound(NotFound):
+    code = "message_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """`before` is a time or a message id, `around` a seq or a message id; at most one of the four anchors is set."""
+
+    page: int
+    limit: int
+    before: str | None = None
+    before_seq: int | None = None
+    after_seq: int | None = None
+    around: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`messages` oldest first; `total` counts the conversation's messages whatever was asked; `has_more`: an older
+    visible one exists."""
+
+    messages: Sequence[MessageView]
+    total: int
+    has_more: bool
+
+
+def read_history(access: ConversationAccess, wanted: HistoryRequest) -> History:
+    """Cost: the rows of the page, and those of the pages before it when paged by number.
+
+    Raises PageTooDeep beyond MAX_ROWS_BY_PAGE, ValidationFailed, MessageNotFound (an anchor that is not here).
+    """
+    anchors = {
+        "before": wanted.before,
+        "beforeSeq": wanted.before_seq,
+        "afterSeq": wanted.after_seq,
+        "around": wanted.around,
+    }
+    given = [name for name, value in anchors.items() if value is not None]
+    if len(given) > 1:
+        raise ValidationFailed([FieldError(name, "cannot be combined with another anchor") for name in given])
+    if wanted.page > 1 and given and given[0] in {"afterSeq", "around"}:
+        raise ValidationFailed([FieldError("page", f"cannot be combined with {given[0]}")])
+    if wanted.page * wanted.limit > MAX_ROWS_BY_PAGE:
+        raise PageTooDeep
+    rows, has_more = _rows(access, wanted)
+    return History(rows, access.conversation.message_count, has_more)
+
+
+def _rows(access: ConversationAccess, wanted: HistoryRequest) -> tuple[list[MessageView], bool]:
+    """Messages oldest first, and whether an older visible one exists."""
+    conversation_id, visible = access.conversation.id, access.visible_from_seq
+    offset, limit = (wanted.page - 1) * wanted.limit, wanted.limit
+    if wanted.after_seq is not None:
+        following = messages.after(conversation_id, wanted.after_seq, visible_from_seq=visible, limit=limit)
+        return following, _older_exists(conversation_id, visible, following, wanted.after_seq + 1)
+    if wanted.around is not None:
+        return _around(conversation_id, visible, wanted.around, limit)
+    before_seq = wanted.before_seq
+    if wanted.before is not None:
+        if (message_id := find_uuid(wanted.before)) is not None:
+            before_seq = _position(conversation_id, message_id)
+        else:
+            found = messages.before_time(
+                conversation_id, _time(wanted.before), visible_from_seq=visible, offset=offset, limit=limit + 1
+            )
+            return found[:limit][::-1], len(found) > limit
+    found = messages.newest(
+        conversation_id, visible_from_seq=visible, before_seq=before_seq, offset=offset, limit=limit + 1
+    )
+    return found[:limit][::-1], len(found) > limit
+
+
+def _around(conversation_id: UUID, visible: int, anchor: str, limit: int) -> tuple[list[MessageView], bool]:
+    message_id = find_uuid(anchor)
+    if message_id is not None:
+        seq = _position(conversation_id, message_id)
+    elif anchor.isascii() and anchor.isdigit() and len(anchor) <= 18:
+        seq = int(anchor)
+    else:
+        raise ValidationFailed([FieldError("around", "must be a message id or a seq")])
+    older = messages.newest(conversation_id, visible_from_seq=visible, before_seq=seq, limit=limit // 2 + 1)
+    has_more = len(older) > limit // 2
+    older = older[: limit // 2][::-1]
+    following = messages.after(conversation_id, seq - 1, visible_from_seq=visible, limit=limit - len(older))
+    return older + following, has_more
+
+
+def _older_exists(conversation_id: UUID, visible: int, shown: Sequence[MessageView], from_seq: int) -> bool:
+    first = shown[0].seq if shown else from_seq
+    return bool(messages.newest(conversation_id, visible_from_seq=visible, before_seq=first, limit=1))
+
+
+def _position(conversation_id: UUID, message_id: UUID) -> int:
+    position = messages.find_position(conversation_id, message_id)
+    if position is None:
+        raise MessageNotFound
+    return position.seq
+
+
+def _time(text: str) -> datetime:
+    try:
+        return wire.parse_timestamp(text)
+    except ValueError:
+        raise ValidationFailed(
+            [FieldError("before", "must be a message id or an RFC 3339 time, such as 2026-01-31T08:00:00.000Z")]
+        ) from None

@@ -1,0 +1,87 @@
+"""The conversation's log: messages and the other durable events, in seq order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connection
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A log entry that is not a message."""
+
+    conversation_id: UUID
+    conversation_external_id: str | None
+    seq: int
+    type: str
+    actor_id: UUID | None
+    subject_id: UUID | None
+    data: dict[str, Any]
+    recorded_at: datetime
+
+
+_EVENTS = """
+SELECT e.conversation_id, c.external_id, e.seq, e.type, e.actor_id, e.subject_id, e.data::text, e.recorded_at
+FROM messaging_conversationevent e JOIN messaging_conversation c ON c.id = e.conversation_id
+WHERE e.conversation_id = %s AND e.seq BETWEEN %s AND %s ORDER BY e.seq"""
+
+_RECORD = """
+INSERT INTO messaging_conversationevent (conversation_id, seq, type, actor_id, subject_id, data, recorded_at)
+SELECT %s, n.seq, %s, %s, n.subject_id, n.data::jsonb, %s
+FROM unnest(%s::bigint[], %s::uuid[], %s::text[]) AS n(seq, subject_id, data)"""
+
+_LAST_SEQS = "SELECT id, last_seq FROM messaging_conversation WHERE id = ANY(%s)"
+
+_OF_USER = """
+SELECT p.conversation_id, c.last_seq, p.visible_from_seq
+FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id WHERE p.user_id = %s"""
+
+
+def events_between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[EventRow]:
+    """Events other than messages with first_seq ≤ seq ≤ last_seq, oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_EVENTS, [conversation_id, first_seq, last_seq])
+        return [EventRow(*row[:6], orjson.loads(row[6]), row[7]) for row in cursor.fetchall()]
+
+
+def record_events(
+    conversation_id: UUID,
+    type_: str,
+    *,
+    seqs: Sequence[int],
+    subject_ids: Sequence[UUID | None],
+    data: Sequence[bytes],
+    actor_id: UUID | None,
+    now: datetime,
+) -> None:
+    """Appends events of one type; the caller holds the conversation's lock and has advanced its `last_seq`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RECORD,
+            [conversation_id, type_, actor_id, now, list(seqs), list(subject_ids), [item.decode() for item in data]],
+        )
+
+
+def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Where each conversation's log ends; those that are gone are left out. One index scan."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_SEQS, [list(conversation_ids)])
+        return dict(cursor.fetchall())
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    conversation_id: UUID
+    last_seq: int
+    visible_from_seq: int
+
+
+def positions_of_user(user_id: UUID) -> list[LogPosition]:
+    """Every conversation that the user is in, with where its log ends and where their view of it begins."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OF_USER, [user_id])
+        return [LogPosition(*row) for row in cursor.fetchall()]

@@ -1,0 +1,132 @@
+"""Reading messages: newest page, pages by number, by seq, by time, around a message."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connection
+
+
+@dataclass(frozen=True, slots=True)
+class SenderView:
+    id: UUID
+    external_user_id: str
+    display_name: str | None
+    avatar_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message as it is read: the row with its sender and its conversation's external id."""
+
+    id: UUID
+    conversation_id: UUID
+    conversation_external_id: str | None
+    seq: int
+    message_index: int
+    sender: SenderView | None
+    type: str
+    content: Any
+    reply_to_id: UUID | None
+    client_message_id: str | None
+    mentions: Sequence[str]
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    edited_at: datetime | None
+    deleted_at: datetime | None
+
+
+_SELECT = """
+SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index, m.sender_id, u.external_user_id, u.display_name,
+       u.avatar_url, m.type, m.content::text, m.reply_to_id, m.client_message_id, m.mentions::text, m.metadata::text,
+       m.created_at, m.updated_at, m.edited_at, m.deleted_at
+FROM messaging_message m
+JOIN messaging_conversation c ON c.id = m.conversation_id
+LEFT JOIN messaging_user u ON u.id = m.sender_id
+"""
+
+
+def _view(row: tuple[Any, ...]) -> MessageView:
+    sender = None if row[6] is None else SenderView(*row[5:9])
+    return MessageView(
+        *row[:5],
+        sender,
+        row[9],
+        orjson.loads(row[10]),
+        row[11],
+        row[12],
+        orjson.loads(row[13]),
+        orjson.loads(row[14]),
+        *row[15:],
+    )
+
+
+def _fetch(clause: str, parameters: Sequence[Any]) -> list[MessageView]:
+    with connection.cursor() as cursor:
+        cursor.execute(_SELECT + clause, parameters)
+        return [_view(row) for row in cursor.fetchall()]
+
+
+def get_messages(ids: Sequence[UUID]) -> dict[UUID, MessageView]:
+    """Those of `ids` that exist. One statement, no locks. ORM: `Message.objects.select_related(…).in_bulk(ids)`."""
+    return {view.id: view for view in _fetch("WHERE m.id = ANY(%s)", [list(ids)])}
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a message stands in both orders."""
+
+    seq: int
+    created_at: datetime
+
+
+def find_position(conversation_id: UUID, message_id: UUID) -> Position | None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seq, created_at FROM messaging_message WHERE id = %s AND conversation_id = %s",
+            [message_id, conversation_id],
+        )
+        row = cursor.fetchone()
+    return None if row is None else Position(*row)
+
+
+def newest(
+    conversation_id: UUID, *, visible_from_seq: int, before_seq: int | None = None, offset: int = 0, limit: int
+) -> list[MessageView]:
+    """Messages before `before_seq` (None: the end), newest first, `offset` skipped. An index scan backwards on
+    (conversation, seq): the cost is offset + limit rows. ORM: `order_by("-seq")[offset:offset + limit]`."""
+    return _fetch(
+        "WHERE m.conversation_id = %s AND m.seq >= %s AND m.seq < %s ORDER BY m.seq DESC OFFSET %s LIMIT %s",
+        [conversation_id, visible_from_seq, before_seq if before_seq is not None else 2**62, offset, limit],
+    )
+
+
+def before_time(
+    conversation_id: UUID, at: datetime, *, visible_from_seq: int, offset: int = 0, limit: int
+) -> list[MessageView]:
+    """Messages created before `at`, latest first, ordered by (created_at, seq). Cost: offset + limit rows."""
+    return _fetch(
+        "WHERE m.conversation_id = %s AND m.created_at < %s AND m.seq >= %s "
+        "ORDER BY m.created_at DESC, m.seq DESC OFFSET %s LIMIT %s",
+        [conversation_id, at, visible_from_seq, offset, limit],
+    )
+
+
+def after(conversation_id: UUID, seq: int, *, visible_from_seq: int, limit: int) -> list[MessageView]:
+    """The first messages after `seq`, oldest first. Cost: limit rows."""
+    return _fetch(
+        "WHERE m.conversation_id = %s AND m.seq > %s AND m.seq >= %s ORDER BY m.seq LIMIT %s",
+        [conversation_id, seq, visible_from_seq, limit],
+    )
+
+
+def between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[MessageView]:
+    """The messages with first_seq ≤ seq ≤ last_seq, oldest first."""
+    return _fetch(
+        "WHERE m.conversation_id = %s AND m.seq BETWEEN %s AND %s ORDER BY m.seq",
+        [conversation_id, first_seq, last_seq],
+    )

@@ -1,0 +1,174 @@
+"""The statements of the plural send. Each takes a whole batch of one tenant; none grows in number with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection
+
+
+@dataclass(frozen=True, slots=True)
+class LockedConversation:
+    id: UUID
+    external_id: str | None
+    last_seq: int
+    message_count: int
+    last_event_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DraftKey:
+    """What a draft is checked by; all ids the server's."""
+
+    conversation_id: UUID
+    sender_id: UUID
+    client_message_id: str | None
+    reply_to_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class DraftState:
+    """What the database knows about a draft, once its conversation is locked."""
+
+    role: str | None
+    sender_is_active: bool
+    sender_external_id: str
+    sender_display_name: str | None
+    sender_avatar_url: str | None
+    earlier_message_id: UUID | None
+    earlier_digest: bytes | None
+    reply_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A row to insert. `content`, `mentions` and `metadata` are JSON text."""
+
+    id: UUID
+    conversation_id: UUID
+    seq: int
+    message_index: int
+    sender_id: UUID
+    type: str
+    content: str
+    reply_to_id: UUID | None
+    client_message_id: str | None
+    body_digest: bytes
+    mentions: str
+    metadata: str
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Where a conversation stands after the batch."""
+
+    conversation_id: UUID
+    last_seq: int
+    message_count: int
+    last_message_id: UUID
+
+
+_LOCK = """
+SELECT id, external_id, last_seq, message_count, last_event_at FROM messaging_conversation
+WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
+
+_CHECK = """
+SELECT p.role, COALESCE(u.is_active, FALSE), COALESCE(u.external_user_id, ''), u.display_name, u.avatar_url,
+       m.id, m.body_digest, r.id IS NOT NULL
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[]) WITH ORDINALITY
+     AS d(conversation_id, sender_id, client_message_id, reply_to_id, ordinal)
+LEFT JOIN messaging_user u ON u.id = d.sender_id
+LEFT JOIN messaging_participant p ON p.conversation_id = d.conversation_id AND p.user_id = d.sender_id
+LEFT JOIN messaging_message m ON m.sender_id = d.sender_id AND m.client_message_id = d.client_message_id
+LEFT JOIN messaging_message r ON r.id = d.reply_to_id AND r.conversation_id = d.conversation_id
+ORDER BY d.ordinal"""
+
+_WRITE = """
+WITH written AS (
+  INSERT INTO messaging_message (id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id,
+    client_message_id, body_digest, mentions, metadata, silent, created_at, recorded_at, updated_at)
+  SELECT n.id, n.conversation_id, n.seq, n.message_index, n.sender_id, n.type, n.content::jsonb, n.reply_to_id,
+    n.client_message_id, n.body_digest, n.mentions::jsonb, n.metadata::jsonb, n.silent, %(now)s, %(now)s, %(now)s
+  FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(indexes)s::bigint[],
+    %(senders)s::uuid[], %(types)s::text[], %(contents)s::text[], %(replies)s::uuid[], %(client_ids)s::text[],
+    %(digests)s::bytea[], %(mentions)s::text[], %(metadata)s::text[], %(silent)s::boolean[])
+    AS n(id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id, client_message_id,
+      body_digest, mentions, metadata, silent)
+), advanced AS (
+  UPDATE messaging_conversation c
+  SET last_seq = a.last_seq, message_count = a.message_count, last_message_id = a.last_message_id,
+      last_message_at = %(now)s, last_event_at = %(now)s
+  FROM unnest(%(advanced)s::uuid[], %(last_seqs)s::bigint[], %(counts)s::bigint[], %(last_ids)s::uuid[])
+    AS a(id, last_seq, message_count, last_message_id)
+  WHERE c.id = a.id
+)
+INSERT INTO public.tenants_outboxevent (tenant_id, type, conversation_id, seq, subject_id, recorded_at)
+SELECT %(tenant)s, 'new_message', o.conversation_id, o.seq, o.id, %(now)s
+FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[]) AS o(id, conversation_id, seq)
+ORDER BY o.conversation_id, o.seq"""
+
+
+def lock_conversations(ids: Sequence[UUID]) -> dict[UUID, LockedConversation]:
+    """Locks the conversations in id order until the transaction ends; who does not exist is left out.
+
+    ORM: `Conversation.objects.filter(id__in=ids).order_by("id").select_for_update(no_key=True)`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [sorted(ids)])
+        return {row[0]: LockedConversation(*row) for row in cursor.fetchall()}
+
+
+def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
+    """One state for each draft, in order. To be asked under the conversations' locks: removal of a participant and an
+    earlier send of the same `client_message_id` take the same locks, so what they committed is seen here.
+
+    ORM: four `in_bulk`s (users, participants, messages by client id, replied messages) joined in Python.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _CHECK,
+            [
+                [draft.conversation_id for draft in drafts],
+                [draft.sender_id for draft in drafts],
+                [draft.client_message_id for draft in drafts],
+                [draft.reply_to_id for draft in drafts],
+            ],
+        )
+        return [DraftState(*row[:6], None if row[6] is None else bytes(row[6]), row[7]) for row in cursor.fetchall()]
+
+
+def write_messages(
+    tenant_id: UUID, messages: Sequence[NewMessage], advances: Sequence[Advance], *, now: datetime
+) -> None:
+    """Inserts the messages, moves their conversations on and writes the outbox, in one statement.
+
+    Raises IntegrityError if a `client_message_id` was used at the same moment in another conversation.
+    ORM: `Message.objects.bulk_create`, `Conversation.objects.bulk_update`, `tenants.outbox.write`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WRITE,
+            {
+                "tenant": tenant_id,
+                "now": now,
+                "ids": [message.id for message in messages],
+                "conversations": [message.conversation_id for message in messages],
+                "seqs": [message.seq for message in messages],
+                "indexes": [message.message_index for message in messages],
+                "senders": [message.sender_id for message in messages],
+                "types": [message.type for message in messages],
+                "contents": [message.content for message in messages],
+                "replies": [message.reply_to_id for message in messages],
+                "client_ids": [message.client_message_id for message in messages],
+                "digests": [message.body_digest for message in messages],
+                "mentions": [message.mentions for message in messages],
+                "metadata": [message.metadata for message in messages],
+                "silent": [message.silent for message in messages],
+                "advanced": [advance.conversation_id for advance in advances],
+                "last_seqs": [advance.last_seq for advance in advances],
+                "counts": [advance.message_count for advance in advances],
+                "last_ids": [advance.last_message_id for advance in advances],
+            },
+        )

@@ -1,0 +1,28 @@
+"""Reading users."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from django.db.models import Q
+
+from messaging.models import User
+from messaging.queries.messages import SenderView
+
+
+def references(user_ids: Iterable[UUID]) -> dict[UUID, SenderView]:
+    """How these users are shown beside what they did. One statement."""
+    rows = User.objects.filter(id__in=set(user_ids)).values_list("id", "external_user_id", "display_name", "avatar_url")
+    return {row[0]: SenderView(*row) for row in rows}
+
+
+def list_users(*, after: Sequence[object] | None, search: str | None, is_active: bool | None, limit: int) -> list[User]:
+    """Up to `limit` users in order of creation, behind the cursor (created_at, id)."""
+    users = User.objects.order_by("created_at", "id")
+    if after is not None:
+        created_at, user_id = after
+        users = users.filter(Q(created_at__gt=created_at) | Q(created_at=created_at, id__gt=user_id))
+    if search is not None:
+        users = users.filter(Q(display_name__icontains=search) | Q(external_user_id__icontains=search))
+    if is_active is not None:
+        users = users.filter(is_active=is_active)
+    return list(users[:limit])

@@ -1,0 +1,182 @@
+"""Users, conversations, messages and events as clients see them: the catalogue's shapes, and nowhere else made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from messagecore.kernel import wire
+from messaging.models import Conversation, Notification, Participant, User
+from messaging.ports import Presence
+from messaging.queries.log import EventRow
+from messaging.queries.messages import MessageView, SenderView
+
+UNKNOWN = Presence("unknown")
+PARTICIPANT_ADDED, PARTICIPANT_REMOVED = "participant_added", "participant_removed"
+
+
+def render_reference(user: User | SenderView) -> dict[str, Any]:
+    return {
+        "id": str(user.id),
+        "externalUserId": user.external_user_id,
+        "displayName": user.display_name,
+        "avatarUrl": user.avatar_url,
+    }
+
+
+def render_presence(presence: Presence) -> dict[str, Any]:
+    return {"status": presence.status, "lastSeen": wire.optional_timestamp(presence.last_seen_at)}
+
+
+def render_user(user: User, *, presence: Presence = UNKNOWN, with_email: bool) -> dict[str, Any]:
+    """`with_email`: only for secret keys and for the user."""
+    rendered = {
+        **render_reference(user),
+        "metadata": user.metadata,
+        "isActive": user.is_active,
+        "presence": render_presence(presence),
+        "createdAt": wire.timestamp(user.created_at),
+        "updatedAt": wire.timestamp(user.updated_at),
+    }
+    if with_email:
+        rendered["email"] = user.email
+    return rendered
+
+
+def render_message(view: MessageView) -> dict[str, Any]:
+    return {
+        "id": str(view.id),
+        "conversationId": str(view.conversation_id),
+        "conversationExternalId": view.conversation_external_id,
+        "seq": view.seq,
+        "messageIndex": view.message_index,
+        "sender": None if view.sender is None else render_reference(view.sender),
+        "senderId": None if view.sender is None else str(view.sender.id),
+        "type": view.type,
+        "content": view.content,
+        "replyToId": None if view.reply_to_id is None else str(view.reply_to_id),
+        "clientMessageId": view.client_message_id,
+        "mentions": list(view.mentions),
+        "metadata": view.metadata,
+        "reactions": [],
+        "status": "sent",
+        "createdAt": wire.timestamp(view.created_at),
+        "updatedAt": wire.timestamp(view.updated_at),
+        "editedAt": wire.optional_timestamp(view.edited_at),
+        "deletedAt": wire.optional_timestamp(view.deleted_at),
+    }
+
+
+def render_participant(participant: Participant) -> dict[str, Any]:
+    return {
+        "user": render_reference(participant.user),
+        "userId": str(participant.user_id),
+        "externalUserId": participant.user.external_user_id,
+        "role": participant.role,
+        "joinedAt": wire.timestamp(participant.joined_at),
+        "lastReadSeq": participant.last_read_seq,
+    }
+
+
+def render_membership(participant: Participant, unread_count: int) -> dict[str, Any]:
+    return {
+        "role": participant.role,
+        "lastReadSeq": participant.last_read_seq,
+        "unreadCount": unread_count,
+        "mutedUntil": wire.optional_timestamp(participant.muted_until),
+        "pinned": participant.pinned,
+        "archived": participant.archived,
+        "hidden": participant.hidden,
+        "visibleFromSeq": participant.visible_from_seq,
+    }
+
+
+def render_conversation(
+    conversation: Conversation,
+    *,
+    participants: Sequence[Participant],
+    last_message: MessageView | None,
+    membership: tuple[Participant, int] | None = None,
+) -> dict[str, Any]:
+    """`participants` are the first 100; `membership` is the asking user's place and unread count."""
+    rendered = {
+        "id": str(conversation.id),
+        "externalId": conversation.external_id,
+        "type": conversation.type,
+        "title": conversation.title,
+        "metadata": conversation.metadata,
+        "settings": conversation.settings,
+        "createdBy": None if conversation.created_by is None else render_reference(conversation.created_by),
+        "createdAt": wire.timestamp(conversation.created_at),
+        "updatedAt": wire.timestamp(conversation.updated_at),
+        "lastMessageAt": wire.optional_timestamp(conversation.last_message_at),
+        "lastSeq": conversation.last_seq,
+        "messageCount": conversation.message_count,
+        "participantCount": conversation.participant_count,
+        "participants": [render_participant(participant) for participant in participants],
+        "participantIds": [str(participant.user_id) for participant in participants],
+        "lastMessage": None if last_message is None else render_message(last_message),
+    }
+    if membership is not None:
+        rendered["membership"] = render_membership(*membership)
+    return rendered
+
+
+def render_notification(notification: Notification, view: MessageView) -> dict[str, Any]:
+    text = view.content.get("text") if view.type == "text" and view.deleted_at is None else None
+    return {
+        "id": str(notification.id),
+        "type": "message",
+        "conversationId": str(view.conversation_id),
+        "conversationExternalId": view.conversation_external_id,
+        "messageId": str(view.id),
+        "seq": view.seq,
+        "preview": None if text is None else text[:140],
+        "createdAt": wire.timestamp(notification.created_at),
+        "readAt": wire.optional_timestamp(notification.read_at),
+    }
+
+
+def render_new_message(view: MessageView, recorded_at: str) -> dict[str, Any]:
+    """The `new_message` event."""
+    return {
+        "conversationId": str(view.conversation_id),
+        "conversationExternalId": view.conversation_external_id,
+        "seq": view.seq,
+        "message": render_message(view),
+        "timestamp": recorded_at,
+    }
+
+
+def render_event(row: EventRow, users: Mapping[UUID, SenderView]) -> dict[str, Any]:
+    """A log entry that is not a message. `users` holds whom its entries refer to, as they are now; whoever is gone
+    is null."""
+    subject, actor = _reference_in(users, row.subject_id), _reference_in(users, row.actor_id)
+    at = wire.timestamp(row.recorded_at)
+    rendered: dict[str, Any] = {
+        "conversationId": str(row.conversation_id),
+        "conversationExternalId": row.conversation_external_id,
+        "seq": row.seq,
+        "user": subject,
+        "userId": None if row.subject_id is None else str(row.subject_id),
+        "externalUserId": None if subject is None else subject["externalUserId"],
+        "participantCount": row.data["participantCount"],
+        "actor": actor,
+        "timestamp": at,
+    }
+    if row.type == PARTICIPANT_REMOVED:
+        return rendered | {"reason": row.data["reason"]}
+    return rendered | {
+        "participant": {
+            "user": subject,
+            "userId": rendered["userId"],
+            "externalUserId": rendered["externalUserId"],
+            "role": row.data["role"],
+            "joinedAt": at,
+            "lastReadSeq": row.data["lastReadSeq"],
+        }
+    }
+
+
+def _reference_in(users: Mapping[UUID, SenderView], user_id: UUID | None) -> dict[str, Any] | None:
+    user = None if user_id is None else users.get(user_id)
+    return None if user is None else render_reference(user)

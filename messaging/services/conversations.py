@@ -1,0 +1,313 @@
+"""Conversations and who is in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from messagecore.kernel import ids, wire
+from messagecore.kernel.errors import Conflict, FieldError, ValidationFailed
+from messagecore.kernel.ids import find_uuid
+from messaging import ports, rendering, roles
+from messaging.access import ConversationNotFound, ParticipantNotFound, unknown_ids
+from messaging.events import Announcement, DurableEvent, Joined, Left
+from messaging.models import Conversation, ConversationType, Participant, Role, User
+from messaging.queries import log, users
+from messaging.queries.conversations import view_conversations
+from messaging.queries.identity import resolve
+from messaging.services.users import IdConflict
+from tenants import outbox
+from tenants.outbox import Promise
+
+MAX_PARTICIPANTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    """A conversation to make; participants by either id."""
+
+    type: str
+    title: str | None
+    participants: Sequence[str]
+    external_id: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    conversation: Conversation
+    created: bool
+
+
+def create_conversation(*, tenant_id: UUID, wanted: NewConversation, actor: User | None, now: datetime) -> Made:
+    """Makes a conversation, or returns the one that already has this `external_id` or joins this direct pair.
+
+    A user who makes one is in it: as owner, in a direct one as member. Everyone's connections hear of it.
+    Raises ValidationFailed, IdConflict, ConversationNotFound (the `external_id` is of one that the actor is not in).
+    """
+    members = _members(wanted, actor)
+    direct_key = None
+    if wanted.type == ConversationType.DIRECT:
+        if len(members) != 2:
+            raise ValidationFailed(
+                [FieldError("/participantIds", "a direct conversation has exactly two participants")]
+            )
+        direct_key = ":".join(sorted(str(member) for member in members))
+    existing = _find_existing(wanted.external_id, direct_key, actor)
+    if existing is not None:
+        return Made(existing, created=False)
+    if wanted.external_id is not None and _is_server_id(wanted.external_id):
+        raise IdConflict("The externalId equals the id of an existing conversation.")
+
+    conversation = Conversation(
+        id=ids.new_id(),
+        external_id=wanted.external_id,
+        type=wanted.type,
+        direct_key=direct_key,
+        title=wanted.title,
+        metadata=wanted.metadata,
+        created_by=actor,
+        created_at=now,
+        updated_at=now,
+        last_event_at=now,
+        participant_count=len(members),
+    )
+    (inserted,) = Conversation.objects.bulk_create([conversation], ignore_conflicts=True)
+    if not Conversation.objects.filter(pk=inserted.pk).exists():  # made elsewhere at this very moment
+        existing = _find_existing(wanted.external_id, direct_key, actor)
+        if existing is None:
+            raise Conflict
+        return Made(existing, created=False)
+    owner_id = actor.id if actor is not None and wanted.type != ConversationType.DIRECT else None
+    Participant.objects.bulk_create(
+        [
+            Participant(
+                conversation=conversation,
+                user_id=member,
+                role=Role.OWNER if member == owner_id else Role.MEMBER,
+                joined_at=now,
+            )
+            for member in members
+        ],
+        batch_size=1000,
+    )
+    outbox.write(tenant_id, [Promise("conversation_created", conversation.id, None, None, now)])
+    _announce(tenant_id, [_joined(conversation, members, after_seq=0, now=now)])
+    return Made(conversation, created=True)
+
+
+def _members(wanted: NewConversation, actor: User | None) -> list[UUID]:
+    found = resolve("user", wanted.participants)
+    missing = [(position, name) for position, name in enumerate(wanted.participants) if name not in found]
+    if missing:
+        raise unknown_ids("/participantIds", missing)
+    own = [actor.id] if actor is not None else []
+    members = list(dict.fromkeys([*own, *(found[name] for name in wanted.participants)]))
+    if len(members) > MAX_PARTICIPANTS:
+        raise ValidationFailed([FieldError("/participantIds", f"at most {MAX_PARTICIPANTS} participants")])
+    return members
+
+
+def _find_existing(external_id: str | None, direct_key: str | None, actor: User | None) -> Conversation | None:
+    existing = None
+    if external_id is not None:
+        existing = Conversation.objects.filter(external_id=external_id).first()
+    if existing is None and direct_key is not None:
+        existing = Conversation.objects.filter(direct_key=direct_key).first()
+    if (
+        existing is not None
+        and actor is not None
+        and not Participant.objects.filter(conversation=existing, user=actor).exists()
+    ):
+        raise ConversationNotFound
+    return existing
+
+
+def _is_server_id(external_id: str) -> bool:
+    uuid = find_uuid(external_id)
+    return uuid is not None and Conversation.objects.filter(pk=uuid).exists()
+
+
+def add_participants(
+    *,
+    tenant_id: UUID,
+    conversation: Conversation,
+    participants: Sequence[str],
+    role: str,
+    show_history: bool,
+    actor: User | None,
+) -> Conversation:
+    """Adds users, each with a `participant_added` in the log; who is in already is left as they are.
+
+    Without `show_history` newcomers see the log from their own arrival on.
+    Raises ValidationFailed, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
+    """
+    locked = _lock(conversation)
+    _check_may(locked, actor, roles.Action.ADD_PARTICIPANTS)
+    if locked.type == ConversationType.DIRECT:
+        raise Conflict("A direct conversation keeps its two participants; create a group instead.")
+    found = resolve("user", participants)
+    missing = [(position, name) for position, name in enumerate(participants) if name not in found]
+    if missing:
+        raise unknown_ids("/participantIds", missing)
+    wanted = list(dict.fromkeys(found[name] for name in participants))
+    present = set(Participant.objects.filter(conversation=locked, user_id__in=wanted).values_list("user_id", flat=True))
+    newcomers = [user_id for user_id in wanted if user_id not in present]
+    if not newcomers:
+        return locked
+    if locked.participant_count + len(newcomers) > MAX_PARTICIPANTS:
+        raise ValidationFailed([FieldError("/participantIds", f"at most {MAX_PARTICIPANTS} participants")])
+    first_seq = locked.last_seq + 1
+    before = locked.participant_count
+    now = _advance(locked, events=len(newcomers), participants=len(newcomers))
+    Participant.objects.bulk_create(
+        [
+            Participant(
+                conversation=locked,
+                user_id=user_id,
+                role=role,
+                joined_at=now,
+                visible_from_seq=1 if show_history else first_seq,
+                last_read_seq=first_seq - 1,
+            )
+            for user_id in newcomers
+        ],
+        batch_size=1000,
+    )
+    _record(
+        tenant_id,
+        locked,
+        rendering.PARTICIPANT_ADDED,
+        subjects=newcomers,
+        data=[
+            {"role": role, "participantCount": before + position, "lastReadSeq": first_seq - 1}
+            for position in range(1, len(newcomers) + 1)
+        ],
+        actor=actor,
+        now=now,
+        before=[_joined(locked, newcomers, after_seq=first_seq - 1, now=now)],
+    )
+    return locked
+
+
+def remove_participant(*, tenant_id: UUID, conversation: Conversation, user: User, actor: User | None) -> Conversation:
+    """Takes a user out, at once on every open socket. One's own removal is leaving, which every role may.
+
+    Raises ParticipantNotFound, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
+    """
+    locked = _lock(conversation)
+    leaving = actor is not None and actor.id == user.id
+    _check_may(locked, actor, roles.Action.LEAVE if leaving else roles.Action.REMOVE_PARTICIPANTS)
+    if locked.type == ConversationType.DIRECT:
+        raise Conflict("A direct conversation keeps its two participants.")
+    deleted, _ = Participant.objects.filter(conversation=locked, user=user).delete()
+    if not deleted:
+        raise ParticipantNotFound
+    now = _advance(locked, events=1, participants=-1)
+    _record(
+        tenant_id,
+        locked,
+        rendering.PARTICIPANT_REMOVED,
+        subjects=[user.id],
+        data=[{"reason": "left" if leaving else "removed", "participantCount": locked.participant_count}],
+        actor=actor,
+        now=now,
+        after=[
+            Left(
+                conversation_id=locked.id,
+                conversation_external_id=locked.external_id,
+                user_id=user.id,
+                reason="left" if leaving else "removed",
+                after_seq=locked.last_seq,
+                timestamp=wire.timestamp(now),
+            )
+        ],
+    )
+    return locked
+
+
+def _lock(conversation: Conversation) -> Conversation:
+    """The row as it is now, locked like a send locks it. Raises ConversationNotFound."""
+    locked = Conversation.objects.select_for_update(no_key=True).filter(pk=conversation.pk).first()
+    if locked is None:
+        raise ConversationNotFound
+    return locked
+
+
+def _check_may(conversation: Conversation, actor: User | None, action: roles.Action) -> None:
+    """The integrator may everything. Raises ConversationNotFound, PermissionDenied."""
+    if actor is None:
+        return
+    place = Participant.objects.filter(conversation=conversation, user=actor).first()
+    if place is None:
+        raise ConversationNotFound
+    roles.require(place.role, action)
+
+
+def _advance(locked: Conversation, *, events: int, participants: int) -> datetime:
+    """Numbers `events` more and returns the log's time of them, which never goes back."""
+    now = max(timezone.now(), locked.last_event_at)
+    locked.last_seq += events
+    locked.participant_count += participants
+    locked.last_event_at = now
+    locked.save(update_fields=["last_seq", "participant_count", "last_event_at"])
+    return now
+
+
+def _record(
+    tenant_id: UUID,
+    locked: Conversation,
+    type_: str,
+    *,
+    subjects: Sequence[UUID],
+    data: Sequence[Mapping[str, Any]],
+    actor: User | None,
+    now: datetime,
+    before: Sequence[Announcement] = (),
+    after: Sequence[Announcement] = (),
+) -> None:
+    """Appends the last `len(subjects)` events of the log, promises and announces them."""
+    seqs = range(locked.last_seq - len(subjects) + 1, locked.last_seq + 1)
+    actor_id = None if actor is None else actor.id
+    log.record_events(
+        locked.id,
+        type_,
+        seqs=seqs,
+        subject_ids=subjects,
+        data=[wire.dumps(item) for item in data],
+        actor_id=actor_id,
+        now=now,
+    )
+    outbox.write(
+        tenant_id,
+        [Promise(type_, locked.id, seq, subject, now) for seq, subject in zip(seqs, subjects, strict=True)],
+    )
+    known = users.references([*subjects, *([actor_id] if actor_id else [])])
+    events = [
+        DurableEvent(
+            locked.id,
+            seq,
+            type_,
+            rendering.render_event(
+                log.EventRow(locked.id, locked.external_id, seq, type_, actor_id, subject, dict(item), now), known
+            ),
+        )
+        for seq, subject, item in zip(seqs, subjects, data, strict=True)
+    ]
+    _announce(tenant_id, [*before, *events, *after])
+
+
+def _joined(conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime) -> Joined:
+    (view,) = view_conversations([conversation], viewer_id=None)
+    rendered = rendering.render_conversation(
+        conversation, participants=view.participants, last_message=view.last_message
+    )
+    return Joined(conversation.id, tuple(user_ids), after_seq, rendered, wire.timestamp(now))
+
+
+def _announce(tenant_id: UUID, announcements: Sequence[Announcement]) -> None:
+    transaction.on_commit(lambda: ports.announcer().announce(tenant_id, announcements))

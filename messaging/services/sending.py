@@ -1,0 +1,324 @@
+"""The one way to send. Every message, however it arrives, goes through `send_messages`; one send is a batch of one."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import transaction
+from django.utils import timezone
+
+from messagecore.kernel import ids, metrics, wire
+from messagecore.kernel.errors import FieldError, PayloadTooLarge, Refusal, ValidationFailed
+from messagecore.kernel.ids import find_uuid
+from messaging import ports, roles
+from messaging.access import ConversationNotFound, UserInactive, UserNotFound, unknown_ids
+from messaging.events import DurableEvent
+from messaging.queries import messages as message_queries
+from messaging.queries import sending as queries
+from messaging.queries.identity import resolve
+from messaging.queries.messages import MessageView, SenderView
+from messaging.queries.sending import Advance, DraftKey, DraftState, LockedConversation, NewMessage
+from messaging.rendering import render_new_message
+from quotas.services.limits import get_limits
+from quotas.services.metering import message_quota_exceeded, take_messages
+
+MAX_CONTENT_BYTES = 64 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+
+
+class NotAParticipant(Refusal):
+    code = "not_a_participant"
+
+
+class IdempotencyConflict(Refusal):
+    code = "idempotency_conflict"
+
+
+class MessageNotFound(Refusal):
+    code = "message_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message that somebody wants to send; its shape was checked against the catalogue.
+
+    Ids may be the server's or the integrator's. `hides_conversation`: to this caller a conversation without the
+    sender does not exist; an integrator is told that the sender is not in it.
+    """
+
+    conversation: str
+    sender: str
+    type: str
+    content: dict[str, Any]
+    reply_to_id: str | None = None
+    client_message_id: str | None = None
+    mentions: Sequence[str] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    silent: bool = False
+    hides_conversation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that is in the log. `replayed`: it was there before, under the same client message id."""
+
+    message: MessageView
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    position: int
+    draft: Draft
+    key: DraftKey
+    content: str
+    metadata: str
+    mentions: list[str]
+    digest: bytes
+
+
+def draft_from_body(body: dict[str, Any], *, sender: str, hides_conversation: bool) -> Draft:
+    """A draft from a validated `SendMessage` body, nulls removed."""
+    return Draft(
+        conversation=body["conversationId"],
+        sender=sender,
+        type=body["type"],
+        content=body["content"],
+        reply_to_id=body.get("replyToId"),
+        client_message_id=body.get("clientMessageId"),
+        mentions=body.get("mentions", ()),
+        metadata=body.get("metadata", {}),
+        silent=body.get("silent", False),
+        hides_conversation=hides_conversation,
+    )
+
+
+def send_messages(
+    *, tenant_id: UUID, drafts: Sequence[Draft], via: str, clock: Callable[[], datetime] = timezone.now
+) -> list[Sent | Refusal]:
+    """Sends a batch in the caller's tenant scope and transaction; one outcome for each draft, in order.
+
+    A refused draft costs nothing and harms no other. Outcomes hold once the transaction has committed; the
+    announcement follows then. Refusals: ConversationNotFound, UserNotFound, UserInactive, NotAParticipant,
+    PermissionDenied, MessageNotFound (the replied one), ValidationFailed, PayloadTooLarge, IdempotencyConflict,
+    MessageQuotaExceeded.
+
+    Locks the conversations in id order, then the month's quota row. A fixed number of statements, whatever the
+    batch. Raises IntegrityError, for the whole batch, if the same client message id is being sent at this very
+    moment to another conversation.
+    """
+    outcomes: list[Sent | Refusal | None] = [None] * len(drafts)
+    prepared = _prepare(drafts, outcomes)
+    locked = queries.lock_conversations(list({item.key.conversation_id for item in prepared}))
+    states = queries.check_drafts([item.key for item in prepared]) if prepared else []
+
+    accepted: list[tuple[_Prepared, DraftState]] = []
+    replays: list[tuple[_Prepared, UUID]] = []
+    repeated: list[tuple[_Prepared, int]] = []
+    first_uses: dict[tuple[UUID, str], _Prepared] = {}
+    for item, state in zip(prepared, states, strict=True):
+        if state.earlier_message_id is not None:
+            if state.earlier_digest == item.digest:
+                replays.append((item, state.earlier_message_id))
+            else:
+                outcomes[item.position] = IdempotencyConflict()
+            continue
+        refusal = _refusal(item, state, locked)
+        if refusal is not None:
+            outcomes[item.position] = refusal
+            continue
+        if item.key.client_message_id is not None:
+            use = (item.key.sender_id, item.key.client_message_id)
+            first = first_uses.setdefault(use, item)
+            if first is not item:
+                if first.digest == item.digest:
+                    repeated.append((item, first.position))
+                else:
+                    outcomes[item.position] = IdempotencyConflict()
+                continue
+        accepted.append((item, state))
+
+    now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
+    allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
+    for item, _ in accepted[allowed:]:
+        outcomes[item.position] = message_quota_exceeded(now)
+    views = _write(tenant_id, accepted[:allowed], locked, now)
+    for (item, _), view in zip(accepted, views, strict=False):
+        outcomes[item.position] = Sent(view, replayed=False)
+    for item, first_position in repeated:
+        first_outcome = outcomes[first_position]
+        outcomes[item.position] = (
+            Sent(first_outcome.message, replayed=True) if isinstance(first_outcome, Sent) else first_outcome
+        )
+    if replays:
+        earlier = message_queries.get_messages([message_id for _, message_id in replays])
+        for item, message_id in replays:
+            outcomes[item.position] = Sent(earlier[message_id], replayed=True)
+
+    _announce(tenant_id, views, now, via)
+    return [_counted(outcome) for outcome in outcomes]
+
+
+def send_message(*, tenant_id: UUID, draft: Draft, via: str, clock: Callable[[], datetime] = timezone.now) -> Sent:
+    """One message; raises what `send_messages` would return as a refusal."""
+    (outcome,) = send_messages(tenant_id=tenant_id, drafts=[draft], via=via, clock=clock)
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return outcome
+
+
+def _prepare(drafts: Sequence[Draft], outcomes: list[Sent | Refusal | None]) -> list[_Prepared]:
+    conversations = resolve("conversation", [draft.conversation for draft in drafts])
+    users = resolve("user", [name for draft in drafts for name in (draft.sender, *draft.mentions)])
+    prepared: list[_Prepared] = []
+    for position, draft in enumerate(drafts):
+        try:
+            prepared.append(_prepare_one(position, draft, conversations, users))
+        except Refusal as refusal:
+            outcomes[position] = refusal
+    return prepared
+
+
+def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], users: dict[str, UUID]) -> _Prepared:
+    if draft.conversation not in conversations:
+        raise ConversationNotFound
+    if draft.sender not in users:
+        raise UserNotFound
+    missing = [(index, name) for index, name in enumerate(draft.mentions) if name not in users]
+    if missing:
+        raise unknown_ids("/mentions", missing)
+    reply_to_id = None
+    if draft.reply_to_id is not None:
+        reply_to_id = find_uuid(draft.reply_to_id)
+        if reply_to_id is None:
+            raise MessageNotFound("The message that this replies to does not exist.")
+    content, metadata = (
+        _bounded(draft.content, "/content", MAX_CONTENT_BYTES),
+        _bounded(draft.metadata, "/metadata", MAX_METADATA_BYTES),
+    )
+    mentions = [str(users[name]) for name in dict.fromkeys(draft.mentions)]
+    key = DraftKey(conversations[draft.conversation], users[draft.sender], draft.client_message_id, reply_to_id)
+    digest = hashlib.blake2b(
+        orjson.dumps(
+            [key.conversation_id, draft.type, draft.content, reply_to_id, mentions, draft.metadata, draft.silent],
+            option=orjson.OPT_SORT_KEYS,
+        ),
+        digest_size=16,
+    ).digest()
+    return _Prepared(position, draft, key, content, metadata, mentions, digest)
+
+
+def _bounded(value: dict[str, Any], pointer: str, limit_bytes: int) -> str:
+    encoded = wire.dumps(value)
+    if len(encoded) > limit_bytes:
+        refusal = PayloadTooLarge(f"{pointer} is larger than {limit_bytes} bytes.")
+        refusal.details = ValidationFailed([FieldError(pointer, f"is larger than {limit_bytes} bytes")]).details
+        raise refusal
+    return encoded.decode()
+
+
+def _refusal(item: _Prepared, state: DraftState, locked: dict[UUID, LockedConversation]) -> Refusal | None:
+    """Why a draft may not be sent, None if it may."""
+    if item.key.conversation_id not in locked:
+        return ConversationNotFound()
+    if not state.sender_is_active:
+        return UserInactive()
+    if state.role is None:
+        return ConversationNotFound() if item.draft.hides_conversation else NotAParticipant()
+    if item.key.reply_to_id is not None and not state.reply_exists:
+        return MessageNotFound("The message that this replies to is not in this conversation.")
+    try:
+        roles.require(state.role, roles.Action.SEND)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _write(
+    tenant_id: UUID,
+    accepted: Sequence[tuple[_Prepared, DraftState]],
+    locked: dict[UUID, LockedConversation],
+    now: datetime,
+) -> list[MessageView]:
+    """Numbers the accepted drafts behind what is there, inserts them, and returns them as they will be read."""
+    if not accepted:
+        return []
+    taken: defaultdict[UUID, int] = defaultdict(int)
+    rows: list[NewMessage] = []
+    views: list[MessageView] = []
+    last: dict[UUID, Advance] = {}
+    for (item, state), message_id in zip(accepted, ids.new_ids(len(accepted)), strict=True):
+        conversation = locked[item.key.conversation_id]
+        taken[conversation.id] += 1
+        seq = conversation.last_seq + taken[conversation.id]
+        index = conversation.message_count + taken[conversation.id]
+        rows.append(
+            NewMessage(
+                id=message_id,
+                conversation_id=conversation.id,
+                seq=seq,
+                message_index=index,
+                sender_id=item.key.sender_id,
+                type=item.draft.type,
+                content=item.content,
+                reply_to_id=item.key.reply_to_id,
+                client_message_id=item.key.client_message_id,
+                body_digest=item.digest,
+                mentions=wire.dumps(item.mentions).decode(),
+                metadata=item.metadata,
+                silent=item.draft.silent,
+            )
+        )
+        last[conversation.id] = Advance(conversation.id, seq, index, message_id)
+        views.append(
+            MessageView(
+                id=message_id,
+                conversation_id=conversation.id,
+                conversation_external_id=conversation.external_id,
+                seq=seq,
+                message_index=index,
+                sender=SenderView(
+                    item.key.sender_id, state.sender_external_id, state.sender_display_name, state.sender_avatar_url
+                ),
+                type=item.draft.type,
+                content=item.draft.content,
+                reply_to_id=item.key.reply_to_id,
+                client_message_id=item.key.client_message_id,
+                mentions=item.mentions,
+                metadata=item.draft.metadata,
+                created_at=now,
+                updated_at=now,
+                edited_at=None,
+                deleted_at=None,
+            )
+        )
+    queries.write_messages(tenant_id, rows, list(last.values()), now=now)
+    return views
+
+
+def _announce(tenant_id: UUID, views: Sequence[MessageView], now: datetime, via: str) -> None:
+    if not views:
+        return
+    recorded_at = wire.timestamp(now)
+    events = [
+        DurableEvent(view.conversation_id, view.seq, "new_message", render_new_message(view, recorded_at))
+        for view in views
+    ]
+
+    def committed() -> None:
+        metrics.MESSAGES_SENT.labels(via).inc(len(events))
+        ports.announcer().announce(tenant_id, events)
+
+    transaction.on_commit(committed)
+
+
+def _counted(outcome: Sent | Refusal | None) -> Sent | Refusal:
+    assert outcome is not None
+    if isinstance(outcome, Refusal):
+        metrics.SENDS_REFUSED.labels(outcome.code).inc()
+    return outcome

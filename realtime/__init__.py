@@ -1,0 +1,1 @@
+"""Sockets: the protocol, the hub, presence, typing."""

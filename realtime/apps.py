@@ -1,0 +1,7 @@
+"""Django's registration of the app."""
+
+from django.apps import AppConfig
+
+
+class RealtimeConfig(AppConfig):
+    name = "realtime"

@@ -1,0 +1,55 @@
+"""The two kinds of view: one acts inside a tenant, one on the platform."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from messagecore.kernel.api.operations import ApiView, Call
+from messagecore.kernel.errors import Refusal
+from tenants.api.authentication import ApiKeyAuthentication, PlatformAuthentication
+from tenants.cards import Caller, PlatformCaller
+from tenants.scope import tenant_scope
+
+
+class ScopeMissing(Refusal):
+    code = "scope_missing"
+
+
+class TenantView(ApiView):
+    """Runs its handlers in the caller's tenant, each in one transaction that commits before the answer is written."""
+
+    authentication_classes = [ApiKeyAuthentication]
+    common_errors = (
+        "api_key_required",
+        "invalid_api_key",
+        "tenant_inactive",
+        "origin_not_allowed",
+        "scope_missing",
+        "token_required",
+        "invalid_token",
+        "token_expired",
+        "user_inactive",
+    )
+    security = (("apiKey",), ("apiKey", "userToken"))
+
+    @contextmanager
+    def entered(self, call: Call) -> Iterator[None]:
+        caller: Caller = call.caller
+        if call.operation.scope and not caller.key.allows(call.operation.scope):
+            raise ScopeMissing(f"The key lacks the scope {call.operation.scope}.")
+        with tenant_scope(caller.tenant):
+            yield
+
+
+class PlatformView(ApiView):
+    """For platform staff and their scripts: the public schema, no tenant."""
+
+    authentication_classes = [PlatformAuthentication]
+    common_errors = ("platform_token_required", "invalid_platform_token", "scope_missing")
+    security = (("platformToken",),)
+
+    @contextmanager
+    def entered(self, call: Call) -> Iterator[None]:
+        caller: PlatformCaller = call.caller
+        if call.operation.scope and not caller.allows(call.operation.scope):
+            raise ScopeMissing(f"The token lacks the scope {call.operation.scope}.")
+        yield

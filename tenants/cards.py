@@ -1,0 +1,87 @@
+"""What requests need to know of tenants and credentials, frozen, so that it can be cached and shared by threads."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class TenantCard:
+    id: UUID
+    schema_name: str
+    subdomain: str
+    status: str
+    allowed_origins: frozenset[str]
+    tokens_valid_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCard:
+    id: UUID
+    kind: str
+    scopes: frozenset[str]
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...]
+    expires_at: datetime | None
+    tenant: TenantCard
+
+    @property
+    def is_secret(self) -> bool:
+        return self.kind == "secret"
+
+    def allows(self, scope: str) -> bool:
+        """Whether the key has the scope. No scopes at all, or `*`, means every scope; `messages:*` every of messages."""
+        if not self.scopes or "*" in self.scopes or scope in self.scopes:
+            return True
+        return f"{scope.partition(':')[0]}:*" in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class UserClaims:
+    """What a verified user token says."""
+
+    external_user_id: str
+    issued_at: datetime | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling a tenant's routes.
+
+    `claims` is set when a user token was sent; `acting_user` is the `X-Acting-User` header, honoured for secret keys.
+    """
+
+    key: KeyCard
+    claims: UserClaims | None = None
+    acting_user: str | None = None
+
+    is_authenticated = True  # what DRF asks of a user object
+
+    @property
+    def tenant(self) -> TenantCard:
+        return self.key.tenant
+
+    @property
+    def is_integrator(self) -> bool:
+        """A secret key speaks for the whole tenant; a publishable one only for its token's user."""
+        return self.key.is_secret
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformCaller:
+    """Platform staff or their scripts."""
+
+    token_id: UUID
+    name: str
+    scopes: frozenset[str]
+
+    is_authenticated = True
+
+    def allows(self, scope: str) -> bool:
+        return (
+            not self.scopes
+            or "*" in self.scopes
+            or scope in self.scopes
+            or f"{scope.partition(':')[0]}:*" in self.scopes
+        )

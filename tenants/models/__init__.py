@@ -1,0 +1,10 @@
+"""The public schema's record of customers and credentials."""
+
+from tenants.models.apikey import ApiKey, KeyKind
+from tenants.models.domain import Domain
+from tenants.models.outbox import OutboxEvent
+from tenants.models.platformtoken import PlatformToken
+from tenants.models.tenant import Tenant, TenantStatus
+from tenants.models.tokensecret import TokenSecret
+
+__all__ = ["ApiKey", "Domain", "KeyKind", "OutboxEvent", "PlatformToken", "Tenant", "TenantStatus", "TokenSecret"]

@@ -1,0 +1,1 @@
+"""The database engine: django-tenants' own, with the schema set for one transaction instead of for the session."""

@@ -1,0 +1,67 @@
+"""The schema a statement runs in, kept out of session state."""
+
+from typing import Any
+
+from django.utils.asyncio import async_unsafe
+from django_tenants.postgresql_backend import base
+from django_tenants.utils import quote_schema_name
+
+DEFAULT_PATH = ("public",)
+"""What a new session resolves names in; PostgreSQL's own default, `"$user", public`, comes to the same."""
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Sets `search_path` with SET LOCAL inside a transaction, so that a transaction pooler may hand the session on.
+
+    django-tenants sets it for the session and on every cursor (a third of the samples of a plain DRF request).
+    Here a statement costs nothing extra while the path is already right; the first statement of a tenant's
+    transaction costs one round trip more. Outside a transaction (migrations) the session's path is set as usual.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._session_path: tuple[str, ...] | None = DEFAULT_PATH
+        self._transaction_path: tuple[str, ...] | None = None
+        super().__init__(*args, **kwargs)
+
+    def _handle_search_path(self, cursor: Any = None) -> None:
+        if self._setting_search_path:
+            return
+        wanted = tuple(self._get_cursor_search_paths())
+        if wanted == (self._session_path if self._transaction_path is None else self._transaction_path):
+            return
+        local = self.in_atomic_block
+        statement = f"SET {'LOCAL ' if local else ''}search_path = {', '.join(map(quote_schema_name, wanted))}"
+        self._setting_search_path = True
+        try:
+            # A plain psycopg cursor: the statement is ours, not the caller's, and takes no parameters.
+            with self.connection.cursor() as plain:
+                plain.execute(statement)
+        except base.psycopg.errors.InFailedSqlTransaction:
+            return  # Only a rollback can follow, and that forgets the path anyway.
+        finally:
+            self._setting_search_path = False
+        if local:
+            self._transaction_path = wanted
+        else:
+            self._session_path = wanted
+
+    @async_unsafe
+    def commit(self) -> None:
+        super().commit()
+        self._transaction_path = None
+
+    @async_unsafe
+    def rollback(self) -> None:
+        super().rollback()
+        self._transaction_path = None
+
+    @async_unsafe
+    def savepoint_rollback(self, sid: str) -> None:
+        super().savepoint_rollback(sid)
+        # What was set after the savepoint is undone; the empty path equals none, so the next statement sets its own.
+        self._transaction_path = ()
+
+    @async_unsafe
+    def close(self) -> None:
+        super().close()
+        self._session_path, self._transaction_path = DEFAULT_PATH, None

@@ -1,0 +1,1 @@
+"""Verbs of the public schema, a file per family."""
