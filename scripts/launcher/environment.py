@@ -121,20 +121,35 @@ def _make(venv: Path, lock: Path, *, home: Path, console: Console) -> None:
     log_path = home / "logs" / "install.log"
     log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_path.write_bytes(b"")
-    uv = shutil.which("uv")
     # Whoever runs the servers has to read the packages, also when root installs them under a strict umask.
     previous_umask = os.umask(0o022)
+    try:
+        _install(venv, lock, uv=shutil.which("uv"), log_path=log_path, console=console)
+    finally:
+        os.umask(previous_umask)
+    (venv / _STAMP).write_text(json.dumps(_expected_stamp(lock)), encoding="utf-8")
+
+
+def _install(venv: Path, lock: Path, *, uv: str | None, log_path: Path, console: Console) -> None:
+    total = len(_pins(lock))
     try:
         if not _python_of(venv).exists():
             with console.step("Making a virtual environment") as step:
                 _create(venv, uv=uv, log_path=log_path, step=step)
-        total = len(_pins(lock))
         with console.step(f"Installing {total} packages (once; later starts skip this)") as step:
             step.done = f"Installed {total} packages"
             _run(_install_command(venv, lock, uv=uv), log_path=log_path, step=step, total=total)
-    finally:
-        os.umask(previous_umask)
-    (venv / _STAMP).write_text(json.dumps(_expected_stamp(lock)), encoding="utf-8")
+    except LauncherError:
+        if uv is None or not _pip_can_install():
+            raise
+        # A mirror or a certificate is often configured for pip alone.
+        console.line("  uv could not do it; trying pip.")
+        shutil.rmtree(venv, ignore_errors=True)
+        _install(venv, lock, uv=None, log_path=log_path, console=console)
+
+
+def _pip_can_install() -> bool:
+    return any(importlib.util.find_spec(name) is not None for name in ("ensurepip", "pip"))
 
 
 def _create(venv: Path, *, uv: str | None, log_path: Path, step: Step) -> None:
@@ -212,6 +227,11 @@ def _run(command: list[str], *, log_path: Path, step: Step, total: int = 0) -> N
 def _explain(lines: list[str], log_path: Path) -> LauncherError:
     text = "\n".join(lines)
     tail = "\n  ".join(line for line in lines if line.strip() and not line.startswith("[notice]"))[-1200:]
+    if re.search(r"UnknownIssuer|CERTIFICATE_VERIFY_FAILED|certificate verify failed", text):
+        return LauncherError(
+            "The package index's certificate was not accepted, so the dependencies were not installed.",
+            hint=f"Behind a proxy, name its certificate: SSL_CERT_FILE for uv, PIP_CERT for pip. Details: {log_path}",
+        )
     if _OFFLINE.search(text):
         return LauncherError(
             "The package index could not be reached, so the dependencies were not installed.",

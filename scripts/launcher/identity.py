@@ -14,12 +14,14 @@ from scripts.launcher.failures import LauncherError
 # Tried in this order; `nobody` exists on every system.
 _CANDIDATES = ("postgres", "nobody")
 
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION = 0x20080522
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
+_CAP_SETPCAP = 8
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -43,7 +45,8 @@ class Identity:
     def assume(self) -> None:
         """Become this user for good. For the child, between fork and exec; needs root."""
         if self.capability is not None:
-            _prctl(_PR_SET_KEEPCAPS, 1)
+            # Or the change of user would drop it, and access(2), by which PostgreSQL finds its programs, ignore it.
+            _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
@@ -120,12 +123,17 @@ def _enterable(path: Path, identity: Identity) -> bool:
 
 
 def _held_capability() -> int | None:
-    """The weaker of the two capabilities that open directories, if we hold one of them (containers drop some)."""
+    """The weaker of the two capabilities that open directories, if we hold one of them (containers drop some).
+
+    None also when we may not hand it on.
+    """
     if _LIBC is None:
         return None
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("CapPrm:"):
             held = int(line.split()[1], 16)
+            if not held >> _CAP_SETPCAP & 1:
+                return None
             return next((bit for bit in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if held >> bit & 1), None)
     return None
 

@@ -25,7 +25,7 @@ class Address:
 def address_from_environment() -> Address:
     """HOST (127.0.0.1) and PORT (8000). Raises LauncherError when PORT is no port."""
     raw = os.environ.get("PORT", "").strip() or "8000"
-    if not raw.isdecimal() or not 1 <= int(raw) <= 65_535:
+    if not (raw.isascii() and raw.isdecimal()) or not 1 <= int(raw) <= 65_535:
         raise LauncherError(f"PORT must be a number from 1 to 65535, not {raw!r}.")
     return Address(host=os.environ.get("HOST", "").strip() or "127.0.0.1", port=int(raw))
 

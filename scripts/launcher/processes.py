@@ -113,15 +113,15 @@ def stop(children: Iterable[Child], *, within_s: float) -> list[str]:
     """
     waiting = [child for child in children if child.running()]
     started = time.monotonic()
-    sent = {child.name: 0 for child in waiting}
+    sent = {child.pid: 0 for child in waiting}
     killed: list[str] = []
     while waiting:
         elapsed = time.monotonic() - started
         for child in waiting:
             due = int(elapsed / within_s * len(child.stop_signals)) + 1
-            while sent[child.name] < min(due, len(child.stop_signals)):
-                _signal(child.pid, child.stop_signals[sent[child.name]])
-                sent[child.name] += 1
+            while sent[child.pid] < min(due, len(child.stop_signals)):
+                _signal(child.pid, child.stop_signals[sent[child.pid]])
+                sent[child.pid] += 1
         if elapsed >= within_s:
             break
         time.sleep(0.02)

@@ -1,0 +1,106 @@
+"""The embedded PostgreSQL and Valkey: lasting data, awkward paths, stale leftovers, and what a client may do there."""
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from scripts.launcher.embedded import embedded_servers, throwaway_servers
+from scripts.launcher.failures import LauncherError
+from scripts.launcher.processes import of_run
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose path is too long for a socket, with blanks and letters beyond ASCII; each test goes on with it."""
+    return tmp_path_factory.mktemp("ein Zuhause 家") / Path(*(["deeper"] * 15))
+
+
+def test_data_lasts_and_a_stale_pid_file_does_not_block(home: Path) -> None:
+    with embedded_servers(home, valkey_password="first") as servers:
+        with psycopg.connect(servers.database_url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 'Grüße 你好' AS words")
+        with redis.Redis.from_url(servers.redis_url) as client:
+            client.set("kept", "words")
+
+    # What a killed machine leaves: a pid that a live process has since been given.
+    (home / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n{home / 'postgres'}\n0\n5432\n\n\n\nready\n")
+
+    with embedded_servers(home, valkey_password="second") as servers:
+        with psycopg.connect(servers.database_url) as connection:
+            assert connection.execute("SELECT words FROM kept").fetchone() == ("Grüße 你好",)
+        with redis.Redis.from_url(servers.redis_url) as client:
+            assert client.get("kept") == b"words"
+
+
+def test_a_killed_postgres_recovers_with_everything_that_was_committed(home: Path) -> None:
+    with embedded_servers(home) as servers:
+        assert servers.postgres is not None
+        with psycopg.connect(servers.database_url) as connection:
+            connection.execute("CREATE TABLE committed AS SELECT 1 AS one")
+        os.kill(servers.postgres.child.pid, signal.SIGKILL)
+        servers.postgres.child.process.wait()
+    with embedded_servers(home) as servers, psycopg.connect(servers.database_url) as connection:
+        assert connection.execute("SELECT one FROM committed").fetchone() == (1,)
+
+
+def test_the_application_is_no_superuser_but_may_make_roles_and_databases(home: Path) -> None:
+    with embedded_servers(home) as servers, psycopg.connect(servers.database_url) as connection:
+        row = connection.execute(
+            "SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb FROM pg_roles "
+            "WHERE rolname = current_user"
+        ).fetchone()
+    assert row == ("messagecore", False, False, True, True)
+
+
+def test_nothing_is_open_to_others_and_neither_server_trusts_a_stranger(home: Path) -> None:
+    with embedded_servers(home, valkey_password="right") as servers:
+        assert servers.postgres is not None
+        assert stat.S_IMODE(servers.postgres.socket_dir.stat().st_mode) == 0o700
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        stranger = servers.database_url.replace("messagecore@", "stranger@")
+        with pytest.raises(psycopg.OperationalError, match="Peer authentication failed"):
+            psycopg.connect(stranger)
+        wrong = redis.Redis.from_url(servers.redis_url.replace(":right@", ":wrong@"))
+        with wrong, pytest.raises(redis.AuthenticationError):
+            wrong.ping()
+
+
+def test_a_server_that_is_given_is_not_started(home: Path) -> None:
+    with embedded_servers(home, database_url="postgresql://given/db", redis_url="redis://given/0") as servers:
+        assert (servers.database_url, servers.postgres) == ("postgresql://given/db", None)
+        assert (servers.redis_url, servers.valkey) == ("redis://given/0", None)
+
+
+def test_data_of_another_version_is_refused_in_words(home: Path) -> None:
+    version = home / "postgres" / "PG_VERSION"
+    before = version.read_text()
+    version.write_text("12\n")
+    try:
+        with (
+            pytest.raises(LauncherError, match=r"was written by PostgreSQL 12; this is PostgreSQL 18"),
+            embedded_servers(home),
+        ):
+            pass
+    finally:
+        version.write_text(before)
+
+
+def test_throw_away_servers_leave_nothing() -> None:
+    with throwaway_servers() as (directory, servers):
+        assert servers.postgres is not None
+        assert servers.valkey is not None
+        pids = [servers.postgres.child.pid, servers.valkey.child.pid]
+        with psycopg.connect(servers.database_url) as connection:
+            assert connection.execute("SHOW fsync").fetchone() == ("off",)
+    assert not directory.exists()
+    assert of_run(directory.name) == []
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
