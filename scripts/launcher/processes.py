@@ -25,6 +25,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log_path: Path | None = None
+    log_begins_at: int = 0
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
     started_at: float = field(default_factory=time.monotonic)
 
@@ -48,12 +49,12 @@ class Child:
             return f"signal {-code}"
 
     def log_tail(self, lines: int = 15) -> list[str]:
-        """The last lines of its log; empty when it has none."""
+        """The last lines that it has logged itself, not a process before it; empty when it has no log."""
         if self.log_path is None or not self.log_path.exists():
             return []
         with self.log_path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - 32_768))
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(self.log_begins_at, end - 32_768))
             return log.read().decode("utf-8", "replace").splitlines()[-lines:]
 
 
@@ -87,6 +88,7 @@ def spawn(
         output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     else:
         output = os.open(os.devnull, os.O_WRONLY)
+    begins_at = os.lseek(output, 0, os.SEEK_END) if log_path is not None else 0
     try:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -103,7 +105,7 @@ def spawn(
     if process.stdin is not None:
         with process.stdin as pipe:
             pipe.write(standard_input)
-    return Child(name=name, process=process, log_path=log_path, stop_signals=stop_signals)
+    return Child(name=name, process=process, log_path=log_path, log_begins_at=begins_at, stop_signals=stop_signals)
 
 
 def stop(children: Iterable[Child], *, within_s: float) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.launcher.console import Console
 from scripts.launcher.failures import LauncherError
+from scripts.launcher.log_lines import for_people
 from scripts.launcher.processes import Child, kill_group, spawn, stop
 from scripts.launcher.services import Service
 
@@ -105,7 +106,7 @@ class Supervisor:
 
 
 def _epitaph(name: str, child: Child) -> str:
-    tail = "".join(f"\n    {line[:200]}" for line in child.log_tail(12))
+    tail = "".join(f"\n    {line}" for line in for_people(child.log_tail(12)))
     return f"{name} ended unexpectedly ({child.ended()}). The end of {child.log_path}:{tail}"
 
 

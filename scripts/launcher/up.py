@@ -17,6 +17,7 @@ from scripts.launcher.embedded import Servers, embedded_servers
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.home import ROOT, home_from_environment
 from scripts.launcher.interruptions import Interruptions, StopRequested
+from scripts.launcher.log_lines import for_people
 from scripts.launcher.ports import Address, address_from_environment, require_free
 from scripts.launcher.processes import RUN_VARIABLE, end_run, kill_group, spawn, stop
 from scripts.launcher.running import Hold, Note
@@ -169,7 +170,7 @@ def _prepare(preparation: Preparation, *, env: Mapping[str, str], root: Path, lo
             kill_group(child.pid)
             raise
         if child.process.returncode != 0:
-            tail = "".join(f"\n    {line[:200]}" for line in child.log_tail(12))
+            tail = "".join(f"\n    {line}" for line in for_people(child.log_tail(12)))
             raise LauncherError(f"{preparation.doing} failed ({child.ended()}). The end of {log_path}:{tail}")
         step.done = preparation.done
 

@@ -11,6 +11,7 @@ import pytest
 
 from scripts.launcher.console import Console
 from scripts.launcher.failures import LauncherError
+from scripts.launcher.log_lines import for_people
 from scripts.launcher.processes import spawn
 from scripts.launcher.services import Service
 from scripts.launcher.supervisor import DEATHS_BEFORE_GIVING_UP, STEADY_AFTER_S, Supervisor
@@ -135,3 +136,14 @@ def test_a_grown_log_begins_anew(tmp_path: Path) -> None:
 
     assert (tmp_path / "web.log").stat().st_size == 0
     assert (tmp_path / "web.log.1").stat().st_size == 5_000_001
+
+
+def test_json_lines_are_shown_as_level_message_and_cause() -> None:
+    lines = [
+        '{"level": "ERROR", "message": "no luck\\n", "exc_info": "Traceback …\\n  at\\nKeyError: 3"}',
+        '{"level": "INFO", "message": "hello"}',
+        "plain words",
+        "[1]",
+        "x" * 300,
+    ]
+    assert for_people(lines) == ["ERROR no luck: KeyError: 3", "INFO hello", "plain words", "[1]", "x" * 200]
