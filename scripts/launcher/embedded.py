@@ -115,8 +115,11 @@ def throwaway_servers(
 @contextmanager
 def _owned(directory: Path) -> Iterator[None]:
     """Hold the lock that tells a live run's directory from one that a killed run left."""
-    with (directory / "lock").open("w") as lock:
+    # Under its name only once it is held: a sweep beside us takes a lock that is free for that of a killed run.
+    unnamed = directory / "lock.new"
+    with unnamed.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        unnamed.rename(directory / "lock")
         yield
 
 

@@ -192,6 +192,11 @@ def _run(command: list[str], *, log_path: Path, step: Step, total: int = 0) -> N
     # PIP_USER and PYTHONHOME of the caller would aim past the environment.
     env = {name: value for name, value in os.environ.items() if name not in {"PIP_USER", "PIP_TARGET", "PYTHONHOME"}}
     env["PYTHONUNBUFFERED"] = "1"
+    # Of our own, so that an installer that was killed leaves nothing outside; and `/tmp` is often small.
+    scratch = log_path.with_name("install-scratch")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    env["TMPDIR"] = str(scratch)
     with (
         log_path.open("a", encoding="utf-8") as log,
         subprocess.Popen(
@@ -220,6 +225,7 @@ def _run(command: list[str], *, log_path: Path, step: Step, total: int = 0) -> N
         except BaseException:
             process.terminate()
             raise
+    shutil.rmtree(scratch, ignore_errors=True)
     if process.returncode != 0:
         raise _explain(lines, log_path)
 

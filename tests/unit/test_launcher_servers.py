@@ -15,6 +15,8 @@ from scripts.launcher.processes import of_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
+PREFIX = "messagecore-throwaway-"
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -104,3 +106,21 @@ def test_throw_away_servers_leave_nothing() -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_killed_runs_directory_is_swept_and_a_live_or_newborn_ones_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed, newborn, strangers = (tmp_path / name for name in (PREFIX + "killed", PREFIX + "newborn", "strangers"))
+    for directory in (killed, newborn, strangers):
+        directory.mkdir()
+    (killed / "lock").touch()
+    (strangers / "lock").touch()
+    given = {"database_url": "postgresql://given/db", "redis_url": "redis://given/0"}
+
+    with throwaway_servers(**given) as (live, _), throwaway_servers(**given):
+        assert live.exists()
+        assert not killed.exists()
+        assert newborn.exists()
+        assert strangers.exists()
