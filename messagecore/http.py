@@ -21,6 +21,7 @@ from django.core import signals
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from messagecore.kernel import metrics
@@ -35,6 +36,9 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 WAITING_PER_THREAD = 64
+MAX_DISCARDED_BYTES = 32 * 1024 * 1024
+"""Of a body that is refused, so much is read and thrown away: most clients read the answer only after they have sent
+everything, and closing on them earlier looks like a broken network."""
 
 
 class ClientDisconnected(Exception):
@@ -42,7 +46,7 @@ class ClientDisconnected(Exception):
 
 
 class BodyTooLarge(Exception):
-    """More bytes came than MAX_BODY_BYTES; the rest is not read."""
+    """More bytes came than MAX_BODY_BYTES."""
 
 
 class ThreadedHandler(BaseHandler):
@@ -84,17 +88,18 @@ class ThreadedHandler(BaseHandler):
             set_script_prefix(scope.get("root_path", ""))
             signals.request_started.send(sender=type(self), scope=scope)
             request = ASGIRequest(_with_slashes(scope), io.BytesIO(body))
-            response = self.get_response(request)
-            if response.streaming:
-                # Static files and exports: bounded, and read here so that the loop never touches a disk.
-                response = _whole(response)
+            # Static files and exports stream: bounded, and read here so that the loop never touches a disk.
+            response = _whole(self.get_response(request))
             response.close()  # sends request_finished, which checks and keeps the thread's connection
             return response
         finally:
             metrics.THREADS_BUSY.dec()
 
 
-def _whole(streaming: StreamingHttpResponse) -> HttpResponse:
+def _whole(streaming: HttpResponseBase) -> HttpResponse:
+    if isinstance(streaming, HttpResponse):
+        return streaming
+    assert isinstance(streaming, StreamingHttpResponse)
     whole = HttpResponse(streaming.getvalue(), status=streaming.status_code, headers=dict(streaming.items()))
     whole.cookies = streaming.cookies
     streaming.close()
@@ -110,10 +115,15 @@ async def _read_body(receive: Receive) -> bytes:
             raise ClientDisconnected
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > settings.MAX_BODY_BYTES:
+        if size <= settings.MAX_BODY_BYTES:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if size > MAX_DISCARDED_BYTES:
             raise BodyTooLarge
-        chunks.append(chunk)
         if not message.get("more_body", False):
+            if size > settings.MAX_BODY_BYTES:
+                raise BodyTooLarge
             return b"".join(chunks)
 
 

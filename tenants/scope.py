@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from messagecore.kernel import context
+from tenants.connection import connection
 
 
 class HasSchema(Protocol):

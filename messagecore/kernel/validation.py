@@ -40,9 +40,9 @@ def _fields(error: jsonschema_rs.ValidationError) -> list[FieldError]:
     """An error about an object's keys is an error of those keys: they are what the caller has to mend."""
     pointer = "".join(f"/{_escape(part)}" for part in error.instance_path)
     kind = error.kind
-    if kind.name == "additionalProperties":
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
         return [FieldError(f"{pointer}/{_escape(name)}", "is not a known field") for name in kind.unexpected]
-    if kind.name == "required":
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         return [FieldError(f"{pointer}/{_escape(kind.property)}", "is required")]
     return [FieldError(pointer, error.message)]
 

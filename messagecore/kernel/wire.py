@@ -27,7 +27,7 @@ def loads(raw: bytes | str) -> Any:
         value = orjson.loads(raw)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         # The parser's own message quotes no content, only what and where.
-        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+        raise InvalidJson(f"Not valid JSON: {error}.") from None
     if isinstance(raw, str):
         has_nul, brackets = "\\u0000" in raw, raw.count("[") + raw.count("{")
     else:
@@ -43,7 +43,7 @@ def _check(root: Any) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH + 1:
-            raise InvalidJson(f"The body nests deeper than {MAX_DEPTH} levels.")
+            raise InvalidJson(f"Nested deeper than {MAX_DEPTH} levels.")
         deeper: list[Any] = []
         for value in level:
             if isinstance(value, str):

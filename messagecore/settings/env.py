@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -47,7 +47,7 @@ def _mode() -> Mode:
     raw = _text("MESSAGECORE_MODE", "production")
     if raw not in MODES:
         raise ImproperlyConfigured(f"MESSAGECORE_MODE must be one of {', '.join(MODES)}, not {raw!r}")
-    return cast(Mode, raw)
+    return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Environment:
     web_processes: int
     web_threads: int
     commit_threads: int
+    presence_settle_seconds: int
     base_domain: str
     allowed_hosts: tuple[str, ...]
     trusted_origins: tuple[str, ...]
@@ -104,6 +105,7 @@ def read_environment() -> Environment:
         web_processes=_integer("WEB_PROCESSES", 1, minimum=1),
         web_threads=_integer("WEB_THREADS", 8, minimum=1),
         commit_threads=_integer("COMMIT_THREADS", 2, minimum=1),
+        presence_settle_seconds=_integer("PRESENCE_SETTLE_SECONDS", 45),
         base_domain=_text("MESSAGECORE_BASE_DOMAIN", "localhost").lower(),
         allowed_hosts=_listed("ALLOWED_HOSTS"),
         trusted_origins=_listed("CSRF_TRUSTED_ORIGINS"),

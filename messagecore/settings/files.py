@@ -6,7 +6,8 @@ from messagecore.settings.core import BASE_DIR
 from messagecore.settings.env import env
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+# The image collects them; elsewhere they are served from where they lie.
+STATIC_ROOT = BASE_DIR / "staticfiles" if env.mode == "production" else None
 STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
 WHITENOISE_USE_FINDERS = env.mode != "production"
 WHITENOISE_AUTOREFRESH = env.mode == "development"

@@ -28,7 +28,8 @@ LOGGING: dict[str, Any] = {
         # Refused requests are answered, counted and traced by id; Django's own line for each says nothing more.
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
-        "uvicorn": {"level": "INFO", "propagate": True, "handlers": []},
+        # A line for every socket that opens and closes is noise; the metrics count them.
+        "uvicorn.error": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},

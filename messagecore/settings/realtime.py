@@ -27,3 +27,6 @@ SOCKET_COMMANDS_PER_SECOND = 50
 SOCKET_COMMANDS_BURST = 200
 SOCKET_MAX_QUEUED_FRAMES = 2048
 SOCKET_MAX_QUEUED_BYTES = 4 * 1024 * 1024
+
+# How long after a fresh or restarted Redis somebody without a connection there counts as unknown, not as offline.
+PRESENCE_SETTLE_SECONDS = env.presence_settle_seconds

@@ -37,7 +37,9 @@ class TenantNotFound(NotFound):
 def get_tenant(any_id: str) -> Tenant:
     """By id or subdomain. Raises TenantNotFound."""
     uuid = find_uuid(any_id)
-    tenant = Tenant.objects.filter(pk=uuid).first() if uuid else Tenant.objects.filter(subdomain=any_id).first()
+    tenant: Tenant | None = (
+        Tenant.objects.filter(pk=uuid).first() if uuid else Tenant.objects.filter(subdomain=any_id).first()
+    )
     if tenant is None:
         raise TenantNotFound
     return tenant

@@ -125,7 +125,10 @@ class UserDetail(TenantView):
         response="User",
         errors=("user_not_found",),
         scope="users:write",
-        description="Fields left out stay; an empty string (an empty object for metadata) clears. A user token changes its own user.",
+        description=(
+            "Fields left out stay; an empty string (an empty object for metadata) clears. "
+            "A user token changes its own user."
+        ),
     )
     def patch(self, call: Call, userId: str) -> object:  # noqa: N803
         user = get_user(userId)

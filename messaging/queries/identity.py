@@ -28,7 +28,7 @@ def resolve(kind: Literal["user", "conversation"], texts: Iterable[str]) -> dict
     wanted = list(dict.fromkeys(texts))
     if not wanted:
         return {}
-    uuids = [found for text in wanted if (found := find_uuid(text)) is not None]
+    uuids = [uuid for text in wanted if (uuid := find_uuid(text)) is not None]
     with connection.cursor() as cursor:
         cursor.execute(_STATEMENTS[kind], [uuids, wanted])
         found: dict[str, UUID] = {}

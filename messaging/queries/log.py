@@ -1,6 +1,6 @@
 """The conversation's log: messages and the other durable events, in seq order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,10 +34,14 @@ INSERT INTO messaging_conversationevent (conversation_id, seq, type, actor_id, s
 SELECT %s, n.seq, %s, %s, n.subject_id, n.data::jsonb, %s
 FROM unnest(%s::bigint[], %s::uuid[], %s::text[]) AS n(seq, subject_id, data)"""
 
+_MEMBERSHIP_MARKS = """
+SELECT user_id, count(*), COALESCE(sum(('x' || right(conversation_id::text, 8))::bit(32)::bigint), 0)
+FROM messaging_participant WHERE user_id = ANY(%s) GROUP BY user_id"""
+
 _LAST_SEQS = "SELECT id, last_seq FROM messaging_conversation WHERE id = ANY(%s)"
 
 _OF_USER = """
-SELECT p.conversation_id, c.last_seq, p.visible_from_seq
+SELECT p.conversation_id, c.external_id, c.last_seq, p.visible_from_seq
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id WHERE p.user_id = %s"""
 
 
@@ -45,7 +49,10 @@ def events_between(conversation_id: UUID, first_seq: int, last_seq: int) -> list
     """Events other than messages with first_seq ≤ seq ≤ last_seq, oldest first."""
     with connection.cursor() as cursor:
         cursor.execute(_EVENTS, [conversation_id, first_seq, last_seq])
-        return [EventRow(*row[:6], orjson.loads(row[6]), row[7]) for row in cursor.fetchall()]
+        return [
+            EventRow(conversation, external_id, seq, type_, actor, subject, orjson.loads(data), recorded_at)
+            for conversation, external_id, seq, type_, actor, subject, data, recorded_at in cursor.fetchall()
+        ]
 
 
 def record_events(
@@ -76,6 +83,7 @@ def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
 @dataclass(frozen=True, slots=True)
 class LogPosition:
     conversation_id: UUID
+    conversation_external_id: str | None
     last_seq: int
     visible_from_seq: int
 
@@ -85,3 +93,24 @@ def positions_of_user(user_id: UUID) -> list[LogPosition]:
     with connection.cursor() as cursor:
         cursor.execute(_OF_USER, [user_id])
         return [LogPosition(*row) for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipMark:
+    """A short mark of a user's set of conversations: how many, and the sum of their ids' last four bytes."""
+
+    count: int
+    total: int
+
+
+def membership_mark(conversation_ids: Iterable[UUID]) -> MembershipMark:
+    """The mark of a set that a process holds, to be compared with the database's."""
+    numbers = [conversation_id.int & 0xFFFFFFFF for conversation_id in conversation_ids]
+    return MembershipMark(len(numbers), sum(numbers))
+
+
+def membership_marks(user_ids: Sequence[UUID]) -> dict[UUID, MembershipMark]:
+    """Each user's mark: one index-only look at their memberships. Users who are nowhere are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MEMBERSHIP_MARKS, [list(user_ids)])
+        return {row[0]: MembershipMark(row[1], int(row[2])) for row in cursor.fetchall()}

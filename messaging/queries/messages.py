@@ -51,17 +51,24 @@ LEFT JOIN messaging_user u ON u.id = m.sender_id
 
 
 def _view(row: tuple[Any, ...]) -> MessageView:
-    sender = None if row[6] is None else SenderView(*row[5:9])
+    """From a row of _SELECT."""
     return MessageView(
-        *row[:5],
-        sender,
-        row[9],
-        orjson.loads(row[10]),
-        row[11],
-        row[12],
-        orjson.loads(row[13]),
-        orjson.loads(row[14]),
-        *row[15:],
+        id=row[0],
+        conversation_id=row[1],
+        conversation_external_id=row[2],
+        seq=row[3],
+        message_index=row[4],
+        sender=None if row[6] is None else SenderView(*row[5:9]),
+        type=row[9],
+        content=orjson.loads(row[10]),
+        reply_to_id=row[11],
+        client_message_id=row[12],
+        mentions=orjson.loads(row[13]),
+        metadata=orjson.loads(row[14]),
+        created_at=row[15],
+        updated_at=row[16],
+        edited_at=row[17],
+        deleted_at=row[18],
     )
 
 

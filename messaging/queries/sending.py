@@ -136,7 +136,19 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 [draft.reply_to_id for draft in drafts],
             ],
         )
-        return [DraftState(*row[:6], None if row[6] is None else bytes(row[6]), row[7]) for row in cursor.fetchall()]
+        return [
+            DraftState(
+                role=role,
+                sender_is_active=is_active,
+                sender_external_id=external_id,
+                sender_display_name=name,
+                sender_avatar_url=avatar_url,
+                earlier_message_id=earlier_id,
+                earlier_digest=None if digest is None else bytes(digest),
+                reply_exists=reply_exists,
+            )
+            for role, is_active, external_id, name, avatar_url, earlier_id, digest, reply_exists in cursor.fetchall()
+        ]
 
 
 def write_messages(

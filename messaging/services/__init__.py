@@ -1,1 +1,1 @@
-"""The domain's verbs. Each function is one call for a view, a consumer or a task; it runs in the caller's tenant scope."""
+"""The domain's verbs: each is one call for a view, a consumer or a task, and runs in the caller's tenant scope."""

@@ -50,7 +50,7 @@ def handle_outbox_rows(rows: Sequence[OutboxRow], *, now: datetime) -> None:
 
 def _store_for_offline(tenant_id: UUID, rows: Sequence[OutboxRow], now: datetime) -> None:
     members: defaultdict[UUID, list[UUID]] = defaultdict(list)
-    conversations = {row.conversation_id for row in rows}
+    conversations = {row.conversation_id for row in rows if row.conversation_id is not None}
     for conversation_id, user_id in Participant.objects.filter(conversation_id__in=conversations).values_list(
         "conversation_id", "user_id"
     ):

@@ -117,31 +117,7 @@ def send_messages(
     locked = queries.lock_conversations(list({item.key.conversation_id for item in prepared}))
     states = queries.check_drafts([item.key for item in prepared]) if prepared else []
 
-    accepted: list[tuple[_Prepared, DraftState]] = []
-    replays: list[tuple[_Prepared, UUID]] = []
-    repeated: list[tuple[_Prepared, int]] = []
-    first_uses: dict[tuple[UUID, str], _Prepared] = {}
-    for item, state in zip(prepared, states, strict=True):
-        if state.earlier_message_id is not None:
-            if state.earlier_digest == item.digest:
-                replays.append((item, state.earlier_message_id))
-            else:
-                outcomes[item.position] = IdempotencyConflict()
-            continue
-        refusal = _refusal(item, state, locked)
-        if refusal is not None:
-            outcomes[item.position] = refusal
-            continue
-        if item.key.client_message_id is not None:
-            use = (item.key.sender_id, item.key.client_message_id)
-            first = first_uses.setdefault(use, item)
-            if first is not item:
-                if first.digest == item.digest:
-                    repeated.append((item, first.position))
-                else:
-                    outcomes[item.position] = IdempotencyConflict()
-                continue
-        accepted.append((item, state))
+    accepted, repeats = _sort_out(prepared, states, locked, outcomes)
 
     now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
     allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
@@ -150,15 +126,7 @@ def send_messages(
     views = _write(tenant_id, accepted[:allowed], locked, now)
     for (item, _), view in zip(accepted, views, strict=False):
         outcomes[item.position] = Sent(view, replayed=False)
-    for item, first_position in repeated:
-        first_outcome = outcomes[first_position]
-        outcomes[item.position] = (
-            Sent(first_outcome.message, replayed=True) if isinstance(first_outcome, Sent) else first_outcome
-        )
-    if replays:
-        earlier = message_queries.get_messages([message_id for _, message_id in replays])
-        for item, message_id in replays:
-            outcomes[item.position] = Sent(earlier[message_id], replayed=True)
+    _answer_repeats(repeats, outcomes)
 
     _announce(tenant_id, views, now, via)
     return [_counted(outcome) for outcome in outcomes]
@@ -170,6 +138,58 @@ def send_message(*, tenant_id: UUID, draft: Draft, via: str, clock: Callable[[],
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeats:
+    """Drafts that were sent before: by an earlier send, or by an earlier draft of this batch."""
+
+    of_messages: list[tuple[_Prepared, UUID]] = field(default_factory=list)
+    of_drafts: list[tuple[_Prepared, int]] = field(default_factory=list)
+
+
+def _sort_out(
+    prepared: Sequence[_Prepared],
+    states: Sequence[DraftState],
+    locked: dict[UUID, LockedConversation],
+    outcomes: list[Sent | Refusal | None],
+) -> tuple[list[tuple[_Prepared, DraftState]], _Repeats]:
+    """What may be written, and what was sent before; refusals go straight into `outcomes`."""
+    accepted: list[tuple[_Prepared, DraftState]] = []
+    repeats = _Repeats()
+    first_uses: dict[tuple[UUID, str], _Prepared] = {}
+    for item, state in zip(prepared, states, strict=True):
+        if state.earlier_message_id is not None:
+            if state.earlier_digest == item.digest:
+                repeats.of_messages.append((item, state.earlier_message_id))
+            else:
+                outcomes[item.position] = IdempotencyConflict()
+            continue
+        refusal = _refusal(item, state, locked)
+        if refusal is not None:
+            outcomes[item.position] = refusal
+            continue
+        if item.key.client_message_id is not None:
+            first = first_uses.setdefault((item.key.sender_id, item.key.client_message_id), item)
+            if first is not item:
+                if first.digest == item.digest:
+                    repeats.of_drafts.append((item, first.position))
+                else:
+                    outcomes[item.position] = IdempotencyConflict()
+                continue
+        accepted.append((item, state))
+    return accepted, repeats
+
+
+def _answer_repeats(repeats: _Repeats, outcomes: list[Sent | Refusal | None]) -> None:
+    """A repeat is answered with what is there now; a repeat of a draft with whatever became of that draft."""
+    for item, position in repeats.of_drafts:
+        first = outcomes[position]
+        outcomes[item.position] = Sent(first.message, replayed=True) if isinstance(first, Sent) else first
+    if repeats.of_messages:
+        earlier = message_queries.get_messages([message_id for _, message_id in repeats.of_messages])
+        for item, message_id in repeats.of_messages:
+            outcomes[item.position] = Sent(earlier[message_id], replayed=True)
 
 
 def _prepare(drafts: Sequence[Draft], outcomes: list[Sent | Refusal | None]) -> list[_Prepared]:

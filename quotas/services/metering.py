@@ -73,7 +73,7 @@ def take_messages(tenant_id: UUID, wanted: int, *, limit: int, now: datetime) ->
         cursor.execute(_LOCK_MONTH, [tenant_id, month])
         row = cursor.fetchone()
         assert row is not None
-        allowed = max(0, min(wanted, limit - row[0]))
+        allowed: int = max(0, min(wanted, limit - row[0]))
         if allowed:
             cursor.execute(_ADD_MESSAGES, [allowed, now, tenant_id, month, allowed, limit])
         return allowed

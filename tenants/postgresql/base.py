@@ -21,6 +21,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._session_path: tuple[str, ...] | None = DEFAULT_PATH
         self._transaction_path: tuple[str, ...] | None = None
+        self._setting_search_path: bool = False
         super().__init__(*args, **kwargs)
 
     def _handle_search_path(self, cursor: Any = None) -> None:

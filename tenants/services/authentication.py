@@ -2,7 +2,8 @@
 
 import ipaddress
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -57,7 +58,7 @@ Value = TypeVar("Value")
 
 
 class _Remembered:
-    """A bounded cache whose entries live CACHE_SECONDS. What was not found is not remembered: a new key works at once."""
+    """A bounded cache whose entries live CACHE_SECONDS. What was not found is not kept: a new key works at once."""
 
     def __init__(self, size: int) -> None:
         self._entries: TTLCache[Hashable, Any] = TTLCache(size, CACHE_SECONDS)
@@ -227,7 +228,7 @@ def _time(seconds: Any) -> datetime | None:
 
 def _load_token_secrets(tenant_id: UUID) -> dict[str, tuple[str, datetime | None]] | None:
     rows = TokenSecret.objects.filter(tenant_id=tenant_id)
-    return {str(row.id): (secrets.decrypt(row.ciphertext), row.retires_at) for row in rows} or None
+    return {str(row.id): (secrets.decrypt(bytes(row.ciphertext)), row.retires_at) for row in rows} or None
 
 
 def mint_user_token(
@@ -260,3 +261,27 @@ def authenticate_platform_token(raw: str, *, now: datetime) -> PlatformCaller:
     if row is None or (row.expires_at is not None and row.expires_at <= now):
         raise InvalidPlatformToken
     return PlatformCaller(token_id=row.id, name=row.name, scopes=frozenset(row.scopes))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStanding:
+    """Whether a key still holds, for those who were let in with it a while ago."""
+
+    is_valid: bool
+    tenant_is_active: bool
+    tokens_valid_after: datetime | None
+
+
+def key_standings(key_ids: Collection[UUID], *, now: datetime) -> dict[UUID, KeyStanding]:
+    """As the database says now, past every cache: one query for any number of keys of any tenants."""
+    rows = ApiKey.objects.filter(id__in=key_ids).values_list(
+        "id", "revoked_at", "expires_at", "tenant__status", "tenant__tokens_valid_after"
+    )
+    return {
+        key_id: KeyStanding(
+            is_valid=revoked_at is None and (expires_at is None or expires_at > now),
+            tenant_is_active=status == TenantStatus.ACTIVE,
+            tokens_valid_after=valid_after,
+        )
+        for key_id, revoked_at, expires_at, status, valid_after in rows
+    }

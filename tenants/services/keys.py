@@ -23,8 +23,10 @@ def create_api_key(
     kind: KeyKind,
     name: str = "default",
     scopes: Sequence[str] = (),
+    allowed_networks: Sequence[str] = (),
     expires_at: datetime | None = None,
 ) -> NewCredential:
+    """`allowed_networks` are addresses or networks as `ipaddress.ip_network` reads them; none: from anywhere."""
     value = secrets.new_credential(secrets.SECRET_KEY if kind == KeyKind.SECRET else secrets.PUBLISHABLE_KEY)
     key = ApiKey.objects.create(
         tenant=tenant,
@@ -33,6 +35,7 @@ def create_api_key(
         prefix=secrets.visible_prefix(value),
         digest=secrets.digests(value)[0],
         scopes=list(scopes),
+        allowed_networks=list(allowed_networks),
         expires_at=expires_at,
     )
     return NewCredential(key.id, value)

@@ -18,7 +18,7 @@ def change_status(*, tenant: Tenant, status: TenantStatus, now: datetime) -> Ten
     """Moves a tenant to `status`; asking for the state it is in changes nothing. Refused callers notice within the
     cache time of `authentication`. Raises Conflict: a closed tenant stays closed."""
     with transaction.atomic():
-        locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        locked: Tenant = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if locked.status == status:
             return locked
         if locked.status not in _ALLOWED[status]:

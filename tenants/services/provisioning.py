@@ -8,10 +8,12 @@ import re
 import threading
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from messagecore.kernel.errors import FieldError, Refusal, ValidationFailed
@@ -20,9 +22,13 @@ from tenants.models import Domain, KeyKind, Tenant
 from tenants.models.tenant import SUBDOMAIN_PATTERN
 from tenants.services.keys import NewCredential, create_api_key, create_token_secret
 
-RESERVED_SUBDOMAINS = frozenset(
-    ["admin", "api", "app", "assets", "auth", "billing", "blog", "cdn", "console", "dashboard", "demo-admin", "docs", "ftp", "health", "help", "login", "mail", "metrics", "ns1", "ns2", "public", "ready", "root", "smtp", "staff", "static", "status", "support", "template", "www", "ws"]
-)
+# fmt: off
+RESERVED_SUBDOMAINS = frozenset({
+    "admin", "api", "app", "assets", "auth", "billing", "blog", "cdn", "console", "dashboard", "docs", "ftp", "health",
+    "help", "login", "mail", "metrics", "ns1", "ns2", "public", "ready", "root", "smtp", "staff", "static", "status",
+    "support", "template", "www", "ws",
+})
+# fmt: on
 
 
 class SubdomainTaken(Refusal):
@@ -90,7 +96,8 @@ SELECT c.oid::bigint, c.relname, c.reloptions FROM pg_class c
 WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p') ORDER BY c.relname"""
 
 _CONSTRAINTS = """
-SELECT t.relname, con.conname, pg_get_constraintdef(con.oid) FROM pg_constraint con JOIN pg_class t ON t.oid = con.conrelid
+SELECT t.relname, con.conname, pg_get_constraintdef(con.oid)
+FROM pg_constraint con JOIN pg_class t ON t.oid = con.conrelid
 WHERE con.connamespace = %s::regnamespace AND con.contype IN ('p', 'u', 'c', 'x', 'f')
 ORDER BY array_position(ARRAY['p','u','c','x','f']::"char"[], con.contype), t.relname, con.conname"""
 
@@ -100,16 +107,16 @@ WHERE c.relnamespace = %s::regnamespace
   AND NOT EXISTS (SELECT 1 FROM pg_constraint con WHERE con.conindid = i.indexrelid AND con.contype IN ('p', 'u', 'x'))
 ORDER BY c.relname"""
 
-_HISTORY = "INSERT INTO {target}.django_migrations (app, name, applied) SELECT app, name, applied FROM {template}.django_migrations ORDER BY id"
-
+_HISTORY = """INSERT INTO {target}.django_migrations (app, name, applied)
+SELECT app, name, applied FROM {template}.django_migrations ORDER BY id"""
 _plans: dict[tuple[str, int], list[str]] = {}
 _plans_lock = threading.Lock()
 _PLACEHOLDER = "mc_schema_placeholder"
 
 
 def clone_template(schema_name: str) -> None:
-    """Creates `schema_name` with everything the template has: tables with their options, constraints, indexes under
-    the same names (later migrations look them up by name) and the migration history. Inside the caller's transaction."""
+    """Creates `schema_name` with everything the template has, inside the caller's transaction: tables with their
+    options, constraints, indexes under the same names (later migrations look them up by name), migration history."""
     target = sql.Identifier(schema_name).as_string()
     with connection.cursor() as cursor:
         script = "; ".join(_clone_plan(cursor)).replace(_PLACEHOLDER, target)
@@ -117,7 +124,7 @@ def clone_template(schema_name: str) -> None:
         cursor.connection.execute(script.encode(), prepare=False)
 
 
-def _clone_plan(cursor: object) -> list[str]:
+def _clone_plan(cursor: CursorWrapper) -> list[str]:
     template: str = settings.TENANT_TEMPLATE_SCHEMA
     run = partial(_rows, cursor)
     version = run("SELECT to_regclass(%s) IS NOT NULL", f"{template}.django_migrations")
@@ -157,7 +164,7 @@ def _clone_plan(cursor: object) -> list[str]:
     return plan
 
 
-def _rows(cursor: object, statement: str, *parameters: object) -> list[tuple[object, ...]]:
-    cursor.execute(statement, parameters)  # type: ignore[attr-defined]
-    rows: list[tuple[object, ...]] = cursor.fetchall()  # type: ignore[attr-defined]
+def _rows(cursor: CursorWrapper, statement: str, *parameters: str) -> list[tuple[Any, ...]]:
+    cursor.execute(statement, parameters)
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows

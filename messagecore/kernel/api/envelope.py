@@ -107,7 +107,7 @@ def render_exception(error: Exception, view_context: dict[str, Any]) -> Response
     answered as `internal_error`, which tells the caller the request id and nothing more."""
     refusal = _as_refusal(error)
     if refusal is None:
-        logger.exception("unhandled error in %s", type(view_context["view"]).__name__, exc_info=error)
+        logger.error("unhandled error in %s", type(view_context["view"]).__name__, exc_info=error)
         entry = catalogue.error("internal_error")
         return Response(failure(entry.code, entry.title, retryable=entry.retryable), status=entry.status)
     return Response(refusal_body(refusal), status=refusal.status, headers=refusal.headers)

@@ -38,7 +38,7 @@ class CatalogueSchema(AutoSchema):
             "tags": [declared.tag],
             "parameters": _path_parameters(path) + [_query_parameter(param) for param in declared.query],
             "responses": _responses(declared, self.view),
-            "security": [dict.fromkeys(names, []) for names in getattr(self.view, "security", ())],
+            "security": [{name: [] for name in names} for names in getattr(self.view, "security", ())],
         }
         if declared.description:
             rendered["description"] = declared.description

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -138,9 +138,9 @@ def operation(
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
     """Makes `handler(self, call, **path) -> data | Reply | Page` a DRF method with a documented contract.
 
-    `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them, `listed` that it is a plain list;
-    `scope` is the key scope that it needs, which the app's view class checks. `optional_body`: a request
-    without a body counts as `{}`.
+    `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them,
+    `listed` that it is a plain list; `scope` is the key scope that it needs, which the app's view class checks;
+    `optional_body`: a request without a body counts as `{}`.
     """
     declared = Operation(
         operation_id=operation_id,
@@ -186,9 +186,8 @@ def _parse_body(request: Request, declared: Operation) -> dict[str, Any]:
         return {}
     if (request.content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType
-    body = request.data
-    validation.validate(declared.request, body)
-    return validation.without_nulls(body)
+    validation.validate(declared.request, request.data)
+    return validation.without_nulls(cast(dict[str, Any], request.data))
 
 
 def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.core.management.commands.migrate import Command as MigrateCommand
-from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
+from tenants.connection import connection
 from tenants.models import Tenant
 
 LOCK = 0x4D43_0001  # one preparation at a time in a database

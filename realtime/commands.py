@@ -1,0 +1,136 @@
+"""What each command does, once the connection is open: a thin handler for each, by type."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import redis
+from django.utils import timezone
+
+from messagecore.kernel import wire
+from messagecore.kernel.errors import NotFound
+from messaging.rendering import render_message
+from messaging.services import reading
+from messaging.services.batching import send_batcher
+from messaging.services.sending import draft_from_body
+from realtime.broker import publisher
+from realtime.connection import Connection
+from realtime.database import in_database_thread
+from realtime.hub import Hub, Room
+from realtime.presence import PresenceStore
+from realtime.protocol import frames, hints
+from tenants.cards import TenantCard
+
+SHOWN_PRESENCE = 100
+"""Participants whose presence a newcomer to a room is told at once."""
+
+
+class ConversationNotFound(NotFound):
+    code = "conversation_not_found"
+
+
+class Session:
+    """An authenticated connection with what its commands need."""
+
+    def __init__(self, connection: Connection, hub: Hub, presence: PresenceStore) -> None:
+        assert connection.tenant is not None
+        assert connection.user_id is not None
+        self.connection = connection
+        self.tenant: TenantCard = connection.tenant
+        self.user_id: UUID = connection.user_id
+        self.hub = hub
+        self.presence = presence
+
+    def room(self, any_id: str) -> Room:
+        """Raises ConversationNotFound for a conversation that the user is not in."""
+        room = self.hub.find_room(self.connection, any_id)
+        if room is None:
+            raise ConversationNotFound
+        return room
+
+
+Answer = tuple[str | None, dict[str, Any]]
+"""The event that a command is answered with when it had no id (None: nothing), and the data of its answer."""
+
+Handler = Callable[[Session, dict[str, Any]], Awaitable[Answer]]
+
+
+async def join_conversation(session: Session, data: dict[str, Any]) -> Answer:
+    room = session.room(data["conversationId"])
+    session.hub.look_at(session.connection, room)
+    asyncio.get_running_loop().call_soon(_show_presence_soon, session, room.id)
+    return "joined_conversation", {
+        "conversationId": str(room.id),
+        "conversationExternalId": room.external_id,
+        "lastSeq": room.cursor,
+    }
+
+
+_showing: set[asyncio.Task[None]] = set()
+
+
+def _show_presence_soon(session: Session, conversation_id: UUID) -> None:
+    task = asyncio.get_running_loop().create_task(_show_presence(session, conversation_id))
+    _showing.add(task)
+    task.add_done_callback(_showing.discard)
+
+
+async def _show_presence(session: Session, conversation_id: UUID) -> None:
+    """Who of the room is online now, as events; changes follow as they happen."""
+    people = await in_database_thread(reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE)
+    try:
+        online = await session.presence.online_among(session.tenant.id, [user_id for user_id, _ in people])
+    except (redis.RedisError, OSError):
+        return
+    for user_id, external_id in people:
+        if user_id in online and user_id != session.user_id:
+            data = {
+                "userId": str(user_id),
+                "externalUserId": external_id,
+                "status": "online",
+                "lastSeen": wire.timestamp(timezone.now()),
+            }
+            session.connection.put(frames.event("user_presence", data), ephemeral=True)
+
+
+async def leave_conversation(session: Session, data: dict[str, Any]) -> Answer:
+    room = session.room(data["conversationId"])
+    session.hub.look_away(session.connection, room)
+    return "left_conversation", {"conversationId": str(room.id), "conversationExternalId": room.external_id}
+
+
+async def typing_start(session: Session, data: dict[str, Any]) -> Answer:
+    return _typing(session, data, is_typing=True)
+
+
+async def typing_stop(session: Session, data: dict[str, Any]) -> Answer:
+    return _typing(session, data, is_typing=False)
+
+
+def _typing(session: Session, data: dict[str, Any], *, is_typing: bool) -> Answer:
+    room = session.room(data["conversationId"])
+    hint = hints.TypingHint(room.id, session.user_id, session.connection.external_user_id, is_typing)
+    publisher().publish(session.tenant.id, hints.encode(hint))
+    return None, {}
+
+
+async def send_message(session: Session, data: dict[str, Any]) -> Answer:
+    """Answered after the commit that made the message durable."""
+    draft = draft_from_body(data, sender=str(session.user_id), hides_conversation=True)
+    sent = await asyncio.wrap_future(send_batcher().submit(session.tenant, draft, via="socket"))
+    return None, render_message(sent.message)
+
+
+async def ping(session: Session, data: dict[str, Any]) -> Answer:
+    return "pong", {"serverTime": wire.timestamp(timezone.now())}
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "join_conversation": join_conversation,
+    "leave_conversation": leave_conversation,
+    "typing_start": typing_start,
+    "typing_stop": typing_stop,
+    "send_message": send_message,
+    "ping": ping,
+}

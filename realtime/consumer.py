@@ -1,0 +1,260 @@
+"""The Channels consumer: the life of one socket from accept to disconnect.
+
+Channels routes the socket here and owns its life; frames bypass its dispatch, which hops to a thread around every
+one of them to close database connections that this consumer never opens.
+"""
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import parse_qs
+
+import redis
+from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
+from django.conf import settings
+from django.db import DatabaseError
+from django.utils import timezone
+
+from messagecore.kernel import context, ids, metrics, wire
+from messagecore.kernel.errors import Refusal, ServiceUnavailable
+from messaging.services import reading
+from realtime.commands import HANDLERS, Session
+from realtime.connection import Connection
+from realtime.database import in_database_thread
+from realtime.hub import REFUSED, hub
+from realtime.limits import TokenBucket
+from realtime.process import presence_store
+from realtime.protocol import frames
+from realtime.watch import TENANT_INACTIVE, announce_presence, disconnect
+from tenants.api.authentication import TokenRequired, bearer, client_address, host_without_port
+from tenants.cards import Caller
+from tenants.services import authentication
+
+logger = logging.getLogger(__name__)
+
+NOT_AUTHENTICATED_IN_TIME, TOKEN_EXPIRED, BAD_FRAMES, TOO_FAST = 4001, 4010, 4013, 4029
+MAX_REFUSED_FOR_SPEED = 500
+"""Commands above the rate that are answered with an error before the connection is closed."""
+
+
+class NotAuthenticated(Refusal):
+    code = "not_authenticated"
+
+
+class AlreadyAuthenticated(Refusal):
+    code = "already_authenticated"
+
+
+class FrameTooLarge(Refusal):
+    code = "frame_too_large"
+
+
+class TooManyFrames(Refusal):
+    code = "too_many_frames"
+
+
+_CLOSE_CODES = {"token_expired": TOKEN_EXPIRED, "tenant_inactive": TENANT_INACTIVE}
+
+
+class SocketConsumer(AsyncConsumer):
+    """One socket. Its frames are handled one after the other, in the order in which they came."""
+
+    channel_layer_alias = ""  # control goes over the hub's own channels; no layer channel for every socket
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "websocket.receive":
+                await self._receive(message)
+            case "websocket.connect":
+                await self._connect()
+            case "websocket.disconnect":
+                await self._disconnect()
+                raise StopConsumer
+
+    async def _connect(self) -> None:
+        self._headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.scope["headers"]
+        }
+        self._session: Session | None = None
+        self._malformed = 0
+        self._refused_for_speed = 0
+        self._timers: list[asyncio.TimerHandle] = []
+        self._bucket = TokenBucket(rate=settings.SOCKET_COMMANDS_PER_SECOND, burst=settings.SOCKET_COMMANDS_BURST)
+        self._connection = Connection(
+            str(ids.new_id()),
+            self.send,
+            max_frames=settings.SOCKET_MAX_QUEUED_FRAMES,
+            max_bytes=settings.SOCKET_MAX_QUEUED_BYTES,
+        )
+        await self.send({"type": "websocket.accept"})
+        self._connection.start()
+        query = parse_qs(self.scope.get("query_string", b"").decode("latin-1"))
+        key = self._headers.get("x-api-key") or query.get("apiKey", [None])[0]
+        token = bearer(self._headers.get("authorization")) or query.get("token", [None])[0]
+        if key is not None or token is not None:
+            await self._authenticate({"apiKey": key, "token": token}, frame_id=None)
+        else:
+            loop = asyncio.get_running_loop()
+            self._timers.append(loop.call_later(settings.SOCKET_AUTHENTICATE_SECONDS, self._not_in_time))
+
+    def _not_in_time(self) -> None:
+        if self._session is None:
+            self._connection.put(frames.error(NotAuthenticated("No authenticate frame came in time."), None))
+            self._connection.close(NOT_AUTHENTICATED_IN_TIME, "not authenticated in time")
+
+    async def _disconnect(self) -> None:
+        for timer in getattr(self, "_timers", ()):
+            timer.cancel()
+        if not hasattr(self, "_connection"):
+            return
+        connection = self._connection
+        await connection.finish()
+        await hub().detach(connection)
+        if connection.tenant is not None and connection.user_id is not None:
+            try:
+                await presence_store().disconnected(connection.tenant.id, connection.user_id, connection.id)
+            except (redis.RedisError, OSError):
+                logger.warning("presence runs out by itself: Redis does not answer")
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    async def _receive(self, message: dict[str, Any]) -> None:
+        if self._connection.is_closing:
+            return
+        if not self._bucket.take():
+            self._too_fast()
+            return
+        text = message.get("text")
+        if text is None:
+            self._refuse_frame(frames.MalformedFrame("Binary frames are not understood; send JSON text."), None)
+            return
+        if len(text.encode("utf-8", "surrogatepass")) > settings.SOCKET_MAX_FRAME_BYTES:
+            self._connection.put(frames.error(FrameTooLarge(), None))
+            disconnect(self._connection, BAD_FRAMES, "frame too large", reconnect=False)
+            return
+        try:
+            frame = frames.parse(text)
+        except frames.FrameRefused as refused:
+            if refused.is_malformed:
+                self._refuse_frame(refused.refusal, refused.id)
+            else:
+                self._connection.put(frames.error(refused.refusal, refused.id))
+            return
+        metrics.FRAMES_IN.labels(frame.type).inc()
+        await self._handle(frame)
+
+    def _too_fast(self) -> None:
+        self._refused_for_speed += 1
+        self._connection.put(frames.error(TooManyFrames(), None), ephemeral=True)
+        if self._refused_for_speed >= MAX_REFUSED_FOR_SPEED:
+            disconnect(self._connection, TOO_FAST, "too fast", reconnect=True)
+
+    def _refuse_frame(self, refusal: Refusal, frame_id: frames.FrameId) -> None:
+        self._malformed += 1
+        self._connection.put(frames.error(refusal, frame_id))
+        if self._malformed >= settings.SOCKET_MAX_MALFORMED_FRAMES:
+            disconnect(self._connection, BAD_FRAMES, "too many malformed frames", reconnect=False)
+
+    async def _handle(self, frame: frames.Frame) -> None:
+        if frame.type == "authenticate":
+            await self._authenticate(frame.data, frame_id=frame.id)
+            return
+        try:
+            if self._session is None:
+                raise NotAuthenticated
+            handler = HANDLERS.get(frame.type)
+            if handler is None:
+                raise frames.UnknownType
+            event, data = await handler(self._session, frame.data)
+        except Refusal as refusal:
+            self._connection.put(frames.error(refusal, frame.id))
+        except Exception:
+            logger.exception("the command %s failed", frame.type)
+            self._connection.put(frames.error(ServiceUnavailable(), frame.id))
+        else:
+            self._answer(frame.id, event, data)
+
+    def _answer(self, frame_id: frames.FrameId, event: str | None, data: dict[str, Any]) -> None:
+        if frame_id is not None:
+            self._connection.put(frames.ack(frame_id, data))
+        elif event is not None:
+            self._connection.put(frames.event(event, data))
+
+    # --- authenticate -----------------------------------------------------------------------------------------------
+
+    async def _authenticate(self, data: dict[str, Any], *, frame_id: frames.FrameId) -> None:
+        if self._session is not None:
+            self._connection.put(frames.error(AlreadyAuthenticated(), frame_id))
+            return
+        connection = self._connection
+        try:
+            caller, user_id, external_user_id = await in_database_thread(
+                self._identify, data.get("apiKey"), data.get("token")
+            )
+            connection.tenant, connection.user_id = caller.tenant, user_id
+            connection.external_user_id = external_user_id
+            connection.key_id = caller.key.id
+            connection.token_issued_at = caller.claims.issued_at if caller.claims else None
+            context.tenant.set(caller.tenant.schema_name)
+            await hub().attach(connection, caller.tenant)
+        except Refusal as refusal:
+            connection.put(frames.error(refusal, frame_id))
+            code = _CLOSE_CODES.get(refusal.code, REFUSED)
+            disconnect(connection, code, refusal.message, reconnect=code == TOKEN_EXPIRED)
+            return
+        except DatabaseError:
+            logger.exception("a connection could not be authenticated")
+            connection.put(frames.error(ServiceUnavailable(), frame_id))
+            disconnect(connection, 1012, "service unavailable", reconnect=True)
+            return
+        self._session = Session(connection, hub(), presence_store())
+        opened = {
+            "userId": str(user_id),
+            "externalUserId": external_user_id,
+            "connectionId": connection.id,
+            "heartbeatSeconds": settings.SOCKET_HEARTBEAT_SECONDS,
+            "serverTime": wire.timestamp(timezone.now()),
+        }
+        connection.open(frames.event("authenticated", opened) if frame_id is None else frames.ack(frame_id, opened))
+        self._end_with_token(caller)
+        await self._show_online(caller)
+
+    def _identify(self, key: str | None, token: str | None) -> tuple[Caller, Any, str]:
+        """On a database thread: who this is, by the same rules as for REST."""
+        now = timezone.now()
+        peer = self.scope.get("client")
+        card = authentication.authenticate_key(
+            key,
+            now=now,
+            host=host_without_port(self._headers.get("host", "")),
+            address=client_address(peer[0] if peer else None, self._headers.get("x-forwarded-for")),
+            origin=self._headers.get("origin"),
+        )
+        if not token:
+            raise TokenRequired
+        claims = authentication.verify_user_token(card.tenant, token, now=now)
+        caller = Caller(key=card, claims=claims)
+        user = reading.identify(caller)
+        return caller, user.id, user.external_user_id
+
+    def _end_with_token(self, caller: Caller) -> None:
+        assert caller.claims is not None
+        seconds = (caller.claims.expires_at - timezone.now()).total_seconds()
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(max(0.0, seconds), disconnect_expired, self._connection))
+
+    async def _show_online(self, caller: Caller) -> None:
+        connection = self._connection
+        assert connection.user_id is not None
+        try:
+            came_online = await presence_store().connected(caller.tenant.id, connection.user_id, connection.id)
+        except (redis.RedisError, OSError):
+            logger.warning("presence waits for the next heartbeat: Redis does not answer")
+            return
+        if came_online:
+            await announce_presence(caller.tenant, connection.user_id, "online")
+
+
+def disconnect_expired(connection: Connection) -> None:
+    disconnect(connection, TOKEN_EXPIRED, "the token has expired", reconnect=True)

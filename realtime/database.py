@@ -1,0 +1,43 @@
+"""Database work of the event loop: on a few threads of its own, each with a connection that it keeps."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import ParamSpec, TypeVar
+
+from django.db import close_old_connections
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+THREADS = 2
+CHECK_CONNECTION_AFTER_S = 5.0
+
+_thread = threading.local()
+
+
+@cache
+def _executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="realtime-db")
+
+
+def _run(work: Callable[[], Result]) -> Result:
+    """Looks whether the connection still lives when it was idle for a while, or when the last work failed."""
+    if time.monotonic() - getattr(_thread, "used_at", 0.0) > CHECK_CONNECTION_AFTER_S:
+        close_old_connections()
+    try:
+        result = work()
+    except BaseException:
+        _thread.used_at = 0.0
+        raise
+    _thread.used_at = time.monotonic()
+    return result
+
+
+async def in_database_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    """Runs `work` on a database thread. It enters the tenant's scope itself: the schema belongs to the thread."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_executor(), _run, partial(work, *args, **kwargs))

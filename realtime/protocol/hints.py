@@ -1,0 +1,108 @@
+"""Hints: what processes tell each other through Redis, as a line of header and the frame's own bytes.
+
+A hint may be lost, late or doubled; the hub makes up for it from the database. The frame travels as it will be
+written to sockets, so that no process but the first encodes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class EventHint:
+    """A durable event of a conversation."""
+
+    conversation_id: UUID
+    seq: int
+    frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedHint:
+    """Users who are in a conversation from now on; its log ended at `after_seq` before they came."""
+
+    conversation_id: UUID
+    after_seq: int
+    external_id: str | None
+    user_ids: tuple[UUID, ...]
+    frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftHint:
+    """A user who is out of it; the event `after_seq` is the last that is theirs."""
+
+    conversation_id: UUID
+    after_seq: int
+    user_id: UUID
+    frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class TypingHint:
+    conversation_id: UUID
+    user_id: UUID
+    external_user_id: str
+    is_typing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceHint:
+    """A user's presence changed; `conversation_ids` are those whose onlookers may care."""
+
+    user_id: UUID
+    conversation_ids: tuple[UUID, ...]
+    frame: str
+
+
+Hint = EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint
+
+
+def encode(hint: Hint) -> bytes:
+    match hint:
+        case EventHint():
+            header = f"e {hint.conversation_id.hex} {hint.seq}"
+        case JoinedHint():
+            users = _joined(hint.user_ids)
+            external = "-" if hint.external_id is None else "=" + hint.external_id.encode().hex()
+            header = f"j {hint.conversation_id.hex} {hint.after_seq} {external} {users}"
+        case LeftHint():
+            header = f"l {hint.conversation_id.hex} {hint.after_seq} {hint.user_id.hex}"
+        case TypingHint():
+            header = f"t {hint.conversation_id.hex} {hint.user_id.hex} {int(hint.is_typing)}"
+            return f"{header}\n{hint.external_user_id}".encode()
+        case PresenceHint():
+            header = f"p {hint.user_id.hex} {_joined(hint.conversation_ids)}"
+    return f"{header}\n{hint.frame}".encode()
+
+
+def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
+    """None for what this version does not understand: an older or newer process may share the channel."""
+    header, _, body = payload.partition(b"\n")
+    kind, *fields = header.decode().split(" ")
+    frame = body.decode()
+    try:
+        match kind, fields:
+            case "e", [conversation, seq]:
+                return EventHint(UUID(conversation), int(seq), frame)
+            case "j", [conversation, after_seq, external, users]:
+                external_id = None if external == "-" else bytes.fromhex(external[1:]).decode()
+                return JoinedHint(UUID(conversation), int(after_seq), external_id, _split(users), frame)
+            case "l", [conversation, after_seq, user]:
+                return LeftHint(UUID(conversation), int(after_seq), UUID(user), frame)
+            case "t", [conversation, user, is_typing]:
+                return TypingHint(UUID(conversation), UUID(user), frame, is_typing == "1")
+            case "p", [user, conversations]:
+                return PresenceHint(UUID(user), _split(conversations), frame)
+    except ValueError:
+        return None
+    return None
+
+
+def _joined(ids: Sequence[UUID]) -> str:
+    return ",".join(one.hex for one in ids)
+
+
+def _split(text: str) -> tuple[UUID, ...]:
+    return tuple(UUID(one) for one in text.split(",") if one)
