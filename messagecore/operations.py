@@ -3,17 +3,21 @@
 import ipaddress
 import json
 import secrets
+from datetime import datetime, timedelta
 from typing import Any
 
+import jwt
 import redis
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from messagecore.kernel.api.envelope import plain_failure
 from tenants import outbox
@@ -81,7 +85,7 @@ def _redis_answers() -> bool:
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus metrics of this process and the queues: for METRICS_TOKEN's holder, or, where none is set, for
+    """Prometheus metrics of the web processes on this port and of the queues: for METRICS_TOKEN's holder, or, where none is set, for
     this machine alone."""
     if not _may_read_metrics(request):
         return plain_failure("not_found")
@@ -92,6 +96,15 @@ def metrics(request: HttpRequest) -> HttpResponse:
     if waiting is not None:
         length.labels(settings.CELERY_TASK_DEFAULT_QUEUE).set(waiting)
     return HttpResponse(generate_latest(PROCESS_REGISTRY) + generate_latest(queues), content_type=CONTENT_TYPE_LATEST)
+
+
+def _process_metrics() -> CollectorRegistry:
+    """This process's metrics, or the sum over the processes that share the port (messagecore.server)."""
+    if settings.WEB_PROCESSES == 1:
+        return PROCESS_REGISTRY
+    together = CollectorRegistry()
+    MultiProcessCollector(together)
+    return together
 
 
 def _queue_length() -> int | None:
@@ -118,16 +131,47 @@ def _may_read_metrics(request: HttpRequest) -> bool:
         return False
 
 
+DEMO_POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: http: https:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+DEMO_TOKENS_LIVE = timedelta(days=1)
+
+
 @require_safe
 def demo(request: HttpRequest) -> HttpResponse:
     """The demo chat. Only where demo mode is on: it hands the demo users' tokens to whoever opens it."""
-    return render(request, "demo/chat.html", {"account": _demo_account()})
+    account = _demo_account(timezone.now())
+    if account is None:
+        response = render(request, "demo/waiting.html", status=503)
+        response["Retry-After"] = "3"
+    else:
+        response = render(request, "demo/chat.html", {"account": account})
+    response["Content-Security-Policy"] = DEMO_POLICY
+    response["Cache-Control"] = "no-store"
+    return response
 
 
-def _demo_account() -> dict[str, Any] | None:
-    """What a browser may hold of demo.json: the publishable key and the users' tokens. None before it is written."""
+def _demo_account(now: datetime) -> dict[str, Any] | None:
+    """What a browser may hold of demo.json, with fresh user tokens. None while the file is not there or not whole.
+
+    The tokens are signed as an integrator's back end signs them, with the tenant's token secret: those in the file
+    are as old as the last start.
+    """
     try:
         written = json.loads((settings.HOME / "demo.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        times = {"iat": int(now.timestamp()), "exp": int((now + DEMO_TOKENS_LIVE).timestamp())}
+        users = [
+            {
+                "id": user["id"],
+                "externalUserId": user["externalUserId"],
+                "displayName": user["displayName"],
+                "token": jwt.encode(
+                    {"iss": written["tenant"]["id"], "sub": user["externalUserId"], **times}, written["tokenSecret"]
+                ),
+            }
+            for user in written["users"]
+        ]
+        return {**{name: written[name] for name in ("publishableKey", "conversationId", "tenant")}, "users": users}
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {name: written[name] for name in ("publishableKey", "conversationId", "users", "tenant")}

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 import uvicorn
 
@@ -10,6 +11,12 @@ from messagecore.settings.env import env
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "messagecore.settings")
+    if env.web_processes > 1:
+        # Every process counts into files that whichever of them is asked sums up.
+        folder = env.home / "metrics"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     # Cycles are rare on the hot paths; the default thresholds made the collector the tail of every latency.
     gc.set_threshold(50_000, 20, 50)
     uvicorn.run(

@@ -14,6 +14,7 @@ MESSAGECORE_ANNOUNCER = "realtime.announcer.RedisAnnouncer"
 MESSAGECORE_PRESENCE = "realtime.presence.RedisPresenceReader"
 
 COMMIT_THREADS = env.commit_threads
+WEB_PROCESSES = env.web_processes
 WEB_THREADS = env.web_threads
 
 SOCKET_AUTHENTICATE_SECONDS = 10

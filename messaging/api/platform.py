@@ -202,6 +202,20 @@ class TenantReactivate(PlatformView):
         return _move(call, tenantId, TenantStatus.ACTIVE)
 
 
+class TenantClose(PlatformView):
+    @operation(
+        "closeTenant",
+        summary="Close a tenant",
+        tag="Platform",
+        response="Tenant",
+        errors=("tenant_not_found", "conflict"),
+        scope="tenants:write",
+        description="Like suspension, and for good: a closed tenant is not reactivated. Its data stays.",
+    )
+    def post(self, call: Call, tenantId: str) -> dict[str, Any]:  # noqa: N803
+        return _move(call, tenantId, TenantStatus.CLOSED)
+
+
 class TenantUsage(PlatformView):
     @operation(
         "getTenantUsage",

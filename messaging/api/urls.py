@@ -23,6 +23,7 @@ urlpatterns = [
     path("admin/tenants/<id:tenantId>", platform.TenantDetail.as_view()),
     path("admin/tenants/<id:tenantId>/suspend", platform.TenantSuspend.as_view()),
     path("admin/tenants/<id:tenantId>/reactivate", platform.TenantReactivate.as_view()),
+    path("admin/tenants/<id:tenantId>/close", platform.TenantClose.as_view()),
     path("admin/tenants/<id:tenantId>/usage", platform.TenantUsage.as_view()),
     path("admin/plans", platform.Plans.as_view()),
     path("admin/stats", platform.Stats.as_view()),
