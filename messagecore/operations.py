@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import secrets
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from messagecore.kernel.api.envelope import plain_failure
 from tenants import outbox
@@ -85,17 +88,27 @@ def _redis_answers() -> bool:
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus metrics of the web processes on this port and of the queues: for METRICS_TOKEN's holder, or, where none is set, for
-    this machine alone."""
+    """Prometheus metrics of the web processes on this port and of the queues: for METRICS_TOKEN's holder, or, where
+    none is set, for this machine alone."""
     if not _may_read_metrics(request):
         return plain_failure("not_found")
     queues = CollectorRegistry()
-    Gauge("messagecore_outbox_backlog", "Outbox rows that wait to be handled", registry=queues).set(outbox.backlog())
-    length = Gauge("messagecore_task_queue_length", "Celery tasks waiting", ["queue"], registry=queues)
-    waiting = _queue_length()
-    if waiting is not None:
-        length.labels(settings.CELERY_TASK_DEFAULT_QUEUE).set(waiting)
-    return HttpResponse(generate_latest(PROCESS_REGISTRY) + generate_latest(queues), content_type=CONTENT_TYPE_LATEST)
+    queues.register(_Queues())
+    return HttpResponse(generate_latest(_process_metrics()) + generate_latest(queues), content_type=CONTENT_TYPE_LATEST)
+
+
+class _Queues(Collector):
+    """What waits outside of the processes, asked for at every scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "messagecore_outbox_backlog", "Outbox rows that wait to be handled", value=outbox.backlog()
+        )
+        waiting = _queue_length()
+        if waiting is not None:
+            tasks = GaugeMetricFamily("messagecore_task_queue_length", "Celery tasks waiting", labels=["queue"])
+            tasks.add_metric([settings.CELERY_TASK_DEFAULT_QUEUE], waiting)
+            yield tasks
 
 
 def _process_metrics() -> CollectorRegistry:
