@@ -165,10 +165,10 @@ def test_two_people_chat_and_neither_stop_nor_kill_loses_a_word(tmp_path: Path) 
         demo = run.demo
         first, second = demo["users"][:2]
         assert stat.S_IMODE((home / "demo.json").stat().st_mode) == 0o600
-        assert demo["baseUrl"] == f"http://localhost:{port}"
+        assert demo["baseUrl"] == f"http://127.0.0.1:{port}"
         assert len(demo["users"]) >= 3
         for address in ("/demo/", "/admin/", "/api/docs/"):
-            assert f"http://localhost:{port}{address}" in run.said
+            assert f"http://127.0.0.1:{port}{address}" in run.said
             assert httpx.get(demo["baseUrl"] + address, follow_redirects=True).status_code == 200
         assert demo["admin"]["password"] in run.said
         assert "\033" not in run.said
@@ -209,7 +209,7 @@ def test_a_home_and_a_port_are_had_by_one_and_a_dead_service_comes_back(tmp_path
 
     with up(home, port) as run:
         assert re.fullmatch(
-            rf"✗ MessageCore is already running from \S+home, pid {run.process.pid}, at http://localhost:{port}\.\n.*\n",
+            rf"✗ MessageCore is already running from \S+home, pid {run.process.pid}, at http://127\.0\.0\.1:{port}\.\n.*\n",
             refused(home, other_port),
         )
         assert refused(other_home, port).startswith(f"✗ Port {port} is in use by another program.\n")
@@ -219,7 +219,7 @@ def test_a_home_and_a_port_are_had_by_one_and_a_dead_service_comes_back(tmp_path
             send(beside.demo, beside.demo["users"][0], "in the other home alone")
             assert "in the other home alone" not in history(run.demo)
             beside.stop(signal.SIGTERM)
-        assert httpx.get(f"http://localhost:{port}/ready").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
 
         for fragment, name in (("messagecore.server", "web server"), ("celery", "worker")):
             run.named(fragment).kill()
@@ -232,6 +232,6 @@ def test_a_home_and_a_port_are_had_by_one_and_a_dead_service_comes_back(tmp_path
 
 def answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://localhost:{port}/ready").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
     except httpx.TransportError:
         return False

@@ -112,7 +112,7 @@ def test_a_busy_port_is_said_in_one_sentence_with_a_free_one_beside_it() -> None
 
 
 def test_addresses_are_written_for_a_browser() -> None:
-    assert Address(host="0.0.0.0", port=1).url == "http://localhost:1"
+    assert Address(host="0.0.0.0", port=1).url == "http://127.0.0.1:1"
     assert Address(host="192.0.2.7", port=1).url == "http://192.0.2.7:1"
     assert Address(host="::1", port=1).url == "http://[::1]:1"
 
