@@ -5,6 +5,9 @@ from messaging.models.event import ConversationEvent
 from messaging.models.message import Message, MessageType
 from messaging.models.notification import Notification
 from messaging.models.participant import Participant, Role
+from messaging.models.pin import PinnedMessage
+from messaging.models.reaction import Reaction
+from messaging.models.revision import MessageRevision
 from messaging.models.user import User
 
 __all__ = [
@@ -12,9 +15,12 @@ __all__ = [
     "ConversationEvent",
     "ConversationType",
     "Message",
+    "MessageRevision",
     "MessageType",
     "Notification",
     "Participant",
+    "PinnedMessage",
+    "Reaction",
     "Role",
     "User",
 ]

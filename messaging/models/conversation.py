@@ -33,6 +33,7 @@ class Conversation(models.Model):
     last_seq = models.BigIntegerField(default=0)
     last_event_at = models.DateTimeField(help_text=_("The log's own time of its last event: never goes back."))
     message_count = models.BigIntegerField(default=0)
+    unread_total = models.BigIntegerField(default=0, help_text=_("The unread index of its last message."))
     participant_count = models.IntegerField(default=0)
 
     class Meta:

@@ -42,6 +42,12 @@ class Message(models.Model):
     mentions = models.JSONField(default=list)
     metadata = models.JSONField(_("metadata"), default=dict)
     silent = models.BooleanField(default=False)
+    unread_index = models.BigIntegerField(
+        default=0, help_text=_("How many messages that can be unread the log had up to and with this one.")
+    )
+    thread_id = models.UUIDField(null=True, help_text=_("The message at the root of the thread that this replies in."))
+    reply_count = models.IntegerField(default=0)
+    reaction_count = models.IntegerField(default=0)
     created_at = models.DateTimeField(_("created"))
     recorded_at = models.DateTimeField(help_text=_("The log's own time: never decreasing in seq."))
     updated_at = models.DateTimeField(_("updated"))
@@ -61,7 +67,15 @@ class Message(models.Model):
             ),
             models.CheckConstraint(condition=models.Q(type__in=MessageType.values), name="message_type_is_known"),
         ]
-        indexes = [models.Index(fields=["conversation", "created_at", "seq"], name="message_by_time")]
+        indexes = [
+            models.Index(fields=["conversation", "created_at", "seq"], name="message_by_time"),
+            models.Index(
+                fields=["thread_id", "seq"], name="message_in_thread", condition=models.Q(thread_id__isnull=False)
+            ),
+            models.Index(
+                fields=["conversation", "seq"], name="message_deleted", condition=models.Q(deleted_at__isnull=False)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.conversation_id}#{self.seq}"

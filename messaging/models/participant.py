@@ -20,6 +20,8 @@ class Participant(models.Model):
     joined_at = models.DateTimeField(_("joined"))
     visible_from_seq = models.BigIntegerField(default=1)
     last_read_seq = models.BigIntegerField(default=0)
+    read_index = models.BigIntegerField(default=0, help_text=_("The log's unread index at last_read_seq."))
+    own_since_read = models.IntegerField(default=0, help_text=_("Own messages after last_read_seq that can be unread."))
     muted_until = models.DateTimeField(null=True, blank=True)
     pinned = models.BooleanField(default=False)
     archived = models.BooleanField(default=False)

@@ -17,11 +17,12 @@ from messaging.queries.messages import MessageView
 SHOWN_PARTICIPANTS = 100
 
 _UNREAD = """
-SELECT p.conversation_id, (
+SELECT p.conversation_id, c.unread_total - p.read_index - p.own_since_read - (
   SELECT count(*) FROM messaging_message m
-  WHERE m.conversation_id = p.conversation_id AND m.seq > GREATEST(p.last_read_seq, p.visible_from_seq - 1)
-    AND m.sender_id IS DISTINCT FROM p.user_id AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system')
-FROM messaging_participant p WHERE p.user_id = %s AND p.conversation_id = ANY(%s)"""
+  WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
+    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system')
+FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
+WHERE p.user_id = %s AND p.conversation_id = ANY(%s)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,9 @@ def _first_participants(conversation_ids: Sequence[UUID]) -> dict[UUID, list[Par
 
 
 def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Unread messages of one member in each conversation: after their read position and within what they may see,
-    not their own, not deleted, not silent, not system. One statement; cost: the unread rows."""
+    """Unread messages of one member in each conversation: those after their read position that are not their own, not
+    deleted, not silent and not the system's; replies count like any other. The difference of two indexes, less what
+    was deleted since: the cost does not grow with the number of unread messages. One statement."""
     with connection.cursor() as cursor:
         cursor.execute(_UNREAD, [user_id, list(conversation_ids)])
         return dict(cursor.fetchall())

@@ -14,6 +14,7 @@ class LockedConversation:
     external_id: str | None
     last_seq: int
     message_count: int
+    unread_total: int
     last_event_at: datetime
 
 
@@ -39,6 +40,7 @@ class DraftState:
     earlier_message_id: UUID | None
     earlier_digest: bytes | None
     reply_exists: bool
+    thread_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class NewMessage:
     mentions: str
     metadata: str
     silent: bool
+    unread_index: int
+    thread_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +71,17 @@ class Advance:
     conversation_id: UUID
     last_seq: int
     message_count: int
+    unread_total: int
     last_message_id: UUID
 
 
 _LOCK = """
-SELECT id, external_id, last_seq, message_count, last_event_at FROM messaging_conversation
+SELECT id, external_id, last_seq, message_count, unread_total, last_event_at FROM messaging_conversation
 WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
 
 _CHECK = """
 SELECT p.role, COALESCE(u.is_active, FALSE), COALESCE(u.external_user_id, ''), u.display_name, u.avatar_url,
-       m.id, m.body_digest, r.id IS NOT NULL
+       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id)
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[]) WITH ORDINALITY
      AS d(conversation_id, sender_id, client_message_id, reply_to_id, ordinal)
 LEFT JOIN messaging_user u ON u.id = d.sender_id
@@ -88,21 +93,34 @@ ORDER BY d.ordinal"""
 _WRITE = """
 WITH written AS (
   INSERT INTO messaging_message (id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id,
-    client_message_id, body_digest, mentions, metadata, silent, created_at, recorded_at, updated_at)
+    client_message_id, body_digest, mentions, metadata, silent, unread_index, thread_id, reply_count, reaction_count,
+    created_at, recorded_at, updated_at)
   SELECT n.id, n.conversation_id, n.seq, n.message_index, n.sender_id, n.type, n.content::jsonb, n.reply_to_id,
-    n.client_message_id, n.body_digest, n.mentions::jsonb, n.metadata::jsonb, n.silent, %(now)s, %(now)s, %(now)s
+    n.client_message_id, n.body_digest, n.mentions::jsonb, n.metadata::jsonb, n.silent, n.unread_index, n.thread_id, 0, 0,
+    %(now)s, %(now)s, %(now)s
   FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(indexes)s::bigint[],
     %(senders)s::uuid[], %(types)s::text[], %(contents)s::text[], %(replies)s::uuid[], %(client_ids)s::text[],
-    %(digests)s::bytea[], %(mentions)s::text[], %(metadata)s::text[], %(silent)s::boolean[])
+    %(digests)s::bytea[], %(mentions)s::text[], %(metadata)s::text[], %(silent)s::boolean[], %(unread_indexes)s::bigint[],
+    %(threads)s::uuid[])
     AS n(id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id, client_message_id,
-      body_digest, mentions, metadata, silent)
+      body_digest, mentions, metadata, silent, unread_index, thread_id)
 ), advanced AS (
   UPDATE messaging_conversation c
-  SET last_seq = a.last_seq, message_count = a.message_count, last_message_id = a.last_message_id,
-      last_message_at = %(now)s, last_event_at = %(now)s
-  FROM unnest(%(advanced)s::uuid[], %(last_seqs)s::bigint[], %(counts)s::bigint[], %(last_ids)s::uuid[])
-    AS a(id, last_seq, message_count, last_message_id)
+  SET last_seq = a.last_seq, message_count = a.message_count, unread_total = a.unread_total,
+      last_message_id = a.last_message_id, last_message_at = %(now)s, last_event_at = %(now)s
+  FROM unnest(%(advanced)s::uuid[], %(last_seqs)s::bigint[], %(counts)s::bigint[], %(unread_totals)s::bigint[],
+    %(last_ids)s::uuid[]) AS a(id, last_seq, message_count, unread_total, last_message_id)
   WHERE c.id = a.id
+), read AS (
+  UPDATE messaging_participant p SET last_read_seq = s.seq, read_index = s.unread_index, own_since_read = 0
+  FROM (SELECT DISTINCT ON (conversation_id, sender_id) * FROM unnest(%(conversations)s::uuid[], %(senders)s::uuid[],
+    %(seqs)s::bigint[], %(unread_indexes)s::bigint[]) AS r(conversation_id, sender_id, seq, unread_index)
+    ORDER BY conversation_id, sender_id, seq DESC) s
+  WHERE p.conversation_id = s.conversation_id AND p.user_id = s.sender_id AND p.last_read_seq < s.seq
+), threaded AS (
+  UPDATE messaging_message m SET reply_count = m.reply_count + t.replies
+  FROM (SELECT id, count(*) AS replies FROM unnest(%(threads)s::uuid[]) AS t(id) WHERE id IS NOT NULL GROUP BY id) t
+  WHERE m.id = t.id
 )
 INSERT INTO public.tenants_outboxevent (tenant_id, type, conversation_id, seq, subject_id, recorded_at)
 SELECT %(tenant)s, 'new_message', o.conversation_id, o.seq, o.id, %(now)s
@@ -146,18 +164,31 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 earlier_message_id=earlier_id,
                 earlier_digest=None if digest is None else bytes(digest),
                 reply_exists=reply_exists,
+                thread_id=thread_id,
             )
-            for role, is_active, external_id, name, avatar_url, earlier_id, digest, reply_exists in cursor.fetchall()
+            for (
+                role,
+                is_active,
+                external_id,
+                name,
+                avatar_url,
+                earlier_id,
+                digest,
+                reply_exists,
+                thread_id,
+            ) in cursor.fetchall()
         ]
 
 
 def write_messages(
     tenant_id: UUID, messages: Sequence[NewMessage], advances: Sequence[Advance], *, now: datetime
 ) -> None:
-    """Inserts the messages, moves their conversations on and writes the outbox, in one statement.
+    """Inserts the messages, moves their conversations and their senders' read positions on, counts replies and writes
+    the outbox, in one statement.
 
     Raises IntegrityError if a `client_message_id` was used at the same moment in another conversation.
-    ORM: `Message.objects.bulk_create`, `Conversation.objects.bulk_update`, `tenants.outbox.write`.
+    ORM: `Message.objects.bulk_create`, `bulk_update` of conversations, participants and thread roots,
+    `tenants.outbox.write`.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -178,9 +209,12 @@ def write_messages(
                 "mentions": [message.mentions for message in messages],
                 "metadata": [message.metadata for message in messages],
                 "silent": [message.silent for message in messages],
+                "unread_indexes": [message.unread_index for message in messages],
+                "threads": [message.thread_id for message in messages],
                 "advanced": [advance.conversation_id for advance in advances],
                 "last_seqs": [advance.last_seq for advance in advances],
                 "counts": [advance.message_count for advance in advances],
+                "unread_totals": [advance.unread_total for advance in advances],
                 "last_ids": [advance.last_message_id for advance in advances],
             },
         )

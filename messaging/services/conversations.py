@@ -173,6 +173,7 @@ def add_participants(
                 joined_at=now,
                 visible_from_seq=1 if show_history else first_seq,
                 last_read_seq=first_seq - 1,
+                read_index=locked.unread_total,
             )
             for user_id in newcomers
         ],

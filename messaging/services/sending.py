@@ -269,14 +269,17 @@ def _write(
     if not accepted:
         return []
     taken: defaultdict[UUID, int] = defaultdict(int)
+    loud: defaultdict[UUID, int] = defaultdict(int)
     rows: list[NewMessage] = []
     views: list[MessageView] = []
     last: dict[UUID, Advance] = {}
     for (item, state), message_id in zip(accepted, ids.new_ids(len(accepted)), strict=True):
         conversation = locked[item.key.conversation_id]
         taken[conversation.id] += 1
+        loud[conversation.id] += not item.draft.silent  # a silent message is never unread
         seq = conversation.last_seq + taken[conversation.id]
         index = conversation.message_count + taken[conversation.id]
+        unread_index = conversation.unread_total + loud[conversation.id]
         rows.append(
             NewMessage(
                 id=message_id,
@@ -292,9 +295,11 @@ def _write(
                 mentions=wire.dumps(item.mentions).decode(),
                 metadata=item.metadata,
                 silent=item.draft.silent,
+                unread_index=unread_index,
+                thread_id=state.thread_id if item.key.reply_to_id is not None else None,
             )
         )
-        last[conversation.id] = Advance(conversation.id, seq, index, message_id)
+        last[conversation.id] = Advance(conversation.id, seq, index, unread_index, message_id)
         views.append(
             MessageView(
                 id=message_id,
