@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.formats import number_format
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -20,7 +21,7 @@ LIMIT_FIELDS = OVERRIDABLE
 
 def _override(name: str) -> forms.IntegerField:
     return forms.IntegerField(
-        label=Plan._meta.get_field(name).verbose_name,  # type: ignore[union-attr] - a column, not a relation
+        label=capfirst(Plan._meta.get_field(name).verbose_name),  # type: ignore[union-attr]  # a column
         required=False,
         min_value=1 if name == "retention_days" else 0,
         max_value=MAXIMA[name],
