@@ -5,9 +5,8 @@ from messagecore.settings.env import env
 SECRET_KEY = env.secret_key
 SECRET_KEY_FALLBACKS = list(env.secret_key_fallbacks)
 _local = env.mode != "production"
-ALLOWED_HOSTS = list(env.allowed_hosts) or (
-    ["*"] if _local else [f".{env.base_domain}", env.base_domain, "127.0.0.1", "localhost"]
-)
+# A process's own machine may always ask it: that is where the container's health check comes from.
+ALLOWED_HOSTS = [*(env.allowed_hosts or ("*" if _local else f".{env.base_domain}",)), "127.0.0.1", "localhost"]
 CSRF_TRUSTED_ORIGINS = list(env.trusted_origins)
 # How many proxies in front of us append to X-Forwarded-For; 0 means that the header is not believed.
 TRUSTED_PROXIES = env.trusted_proxies
