@@ -1,6 +1,7 @@
 """Users, conversations, messages and events as clients see them: the catalogue's shapes, and nowhere else made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,6 @@ from messaging.queries.log import EventRow
 from messaging.queries.messages import MessageView, SenderView
 
 UNKNOWN = Presence("unknown")
-PARTICIPANT_ADDED, PARTICIPANT_REMOVED = "participant_added", "participant_removed"
 
 
 def render_reference(user: User | SenderView) -> dict[str, Any]:
@@ -147,36 +147,123 @@ def render_new_message(view: MessageView, recorded_at: str) -> dict[str, Any]:
     }
 
 
-def render_event(row: EventRow, users: Mapping[UUID, SenderView]) -> dict[str, Any]:
-    """A log entry that is not a message. `users` holds whom its entries refer to, as they are now; whoever is gone
-    is null."""
-    subject, actor = _reference_in(users, row.subject_id), _reference_in(users, row.actor_id)
-    at = wire.timestamp(row.recorded_at)
-    rendered: dict[str, Any] = {
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """What a batch of log entries refers to, as it is now; who or what is gone is missing."""
+
+    users: Mapping[UUID, SenderView]
+    messages: Mapping[UUID, MessageView]
+    conversations: Mapping[UUID, Conversation]
+
+
+def render_event(row: EventRow, context: EventContext) -> dict[str, Any]:
+    """The `data` of a log entry that is not a message, by its type."""
+    common: dict[str, Any] = {
         "conversationId": str(row.conversation_id),
         "conversationExternalId": row.conversation_external_id,
         "seq": row.seq,
-        "user": subject,
-        "userId": None if row.subject_id is None else str(row.subject_id),
-        "externalUserId": None if subject is None else subject["externalUserId"],
-        "participantCount": row.data["participantCount"],
-        "actor": actor,
-        "timestamp": at,
+        "timestamp": wire.timestamp(row.recorded_at),
     }
-    if row.type == PARTICIPANT_REMOVED:
-        return rendered | {"reason": row.data["reason"]}
-    return rendered | {
-        "participant": {
-            "user": subject,
-            "userId": rendered["userId"],
-            "externalUserId": rendered["externalUserId"],
-            "role": row.data["role"],
-            "joinedAt": at,
-            "lastReadSeq": row.data["lastReadSeq"],
-        }
-    }
+    return common | _SHAPES[row.type](row, context)
 
 
-def _reference_in(users: Mapping[UUID, SenderView], user_id: UUID | None) -> dict[str, Any] | None:
-    user = None if user_id is None else users.get(user_id)
+def _reference(context: EventContext, user_id: UUID | None) -> dict[str, Any] | None:
+    user = None if user_id is None else context.users.get(user_id)
     return None if user is None else render_reference(user)
+
+
+def _message(context: EventContext, message_id: UUID | None) -> dict[str, Any] | None:
+    view = None if message_id is None else context.messages.get(message_id)
+    return None if view is None else render_message(view)
+
+
+def _message_updated(row: EventRow, context: EventContext) -> dict[str, Any]:
+    return {"messageId": str(row.subject_id), "message": _message(context, row.subject_id)}
+
+
+def _message_acted_on(row: EventRow, context: EventContext) -> dict[str, Any]:
+    return _message_updated(row, context) | {"actor": _reference(context, row.actor_id)}
+
+
+def _message_unpinned(row: EventRow, context: EventContext) -> dict[str, Any]:
+    return {"messageId": str(row.subject_id), "actor": _reference(context, row.actor_id)}
+
+
+def _reaction(row: EventRow, context: EventContext) -> dict[str, Any]:
+    user = _reference(context, row.actor_id)
+    return {
+        "messageId": str(row.subject_id),
+        "name": row.data["name"],
+        "count": row.data["count"],
+        "user": user,
+        "userId": None if row.actor_id is None else str(row.actor_id),
+        "externalUserId": None if user is None else user["externalUserId"],
+    }
+
+
+def _conversation_updated(row: EventRow, context: EventContext) -> dict[str, Any]:
+    conversation = context.conversations[row.conversation_id]
+    summary = {
+        "id": str(conversation.id),
+        "externalId": conversation.external_id,
+        "type": conversation.type,
+        "title": conversation.title,
+        "metadata": conversation.metadata,
+        "settings": conversation.settings,
+        "participantCount": conversation.participant_count,
+        "updatedAt": wire.timestamp(conversation.updated_at),
+    }
+    return {"conversation": summary, "actor": _reference(context, row.actor_id)}
+
+
+def _about_participant(row: EventRow, context: EventContext) -> dict[str, Any]:
+    user = _reference(context, row.subject_id)
+    return {
+        "user": user,
+        "userId": None if row.subject_id is None else str(row.subject_id),
+        "externalUserId": None if user is None else user["externalUserId"],
+        "actor": _reference(context, row.actor_id),
+    }
+
+
+def _participant(row: EventRow, context: EventContext) -> dict[str, Any]:
+    """The place as the event made it; null once the user is gone."""
+    about = _about_participant(row, context)
+    if about["user"] is None:
+        return about | {"participant": None}
+    place = {
+        "user": about["user"],
+        "userId": about["userId"],
+        "externalUserId": about["externalUserId"],
+        "role": row.data["role"],
+        "joinedAt": row.data["joinedAt"],
+        "lastReadSeq": row.data["lastReadSeq"],
+    }
+    return about | {"participant": place}
+
+
+def _participant_added(row: EventRow, context: EventContext) -> dict[str, Any]:
+    return _participant(row, context) | {"participantCount": row.data["participantCount"]}
+
+
+def _participant_removed(row: EventRow, context: EventContext) -> dict[str, Any]:
+    return _about_participant(row, context) | {
+        "reason": row.data["reason"],
+        "participantCount": row.data["participantCount"],
+    }
+
+
+_SHAPES: Mapping[str, Callable[[EventRow, EventContext], dict[str, Any]]] = {
+    "message_updated": _message_updated,
+    "message_deleted": _message_acted_on,
+    "message_pinned": _message_acted_on,
+    "message_unpinned": _message_unpinned,
+    "reaction_added": _reaction,
+    "reaction_removed": _reaction,
+    "conversation_updated": _conversation_updated,
+    "participant_added": _participant_added,
+    "participant_removed": _participant_removed,
+    "participant_updated": _participant,
+}
+EVENTS_OF_MESSAGES = frozenset({"message_updated", "message_deleted", "message_pinned"})
+EVENTS_OF_PARTICIPANTS = frozenset({"participant_added", "participant_removed", "participant_updated"})

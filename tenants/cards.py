@@ -30,7 +30,7 @@ class KeyCard:
         return self.kind == "secret"
 
     def allows(self, scope: str) -> bool:
-        """Whether the key has the scope. No scopes at all, or `*`, means every scope; `messages:*` every of messages."""
+        """Whether the key has the scope. None at all, or `*`, means every scope; `messages:*` every one of messages."""
         if not self.scopes or "*" in self.scopes or scope in self.scopes:
             return True
         return f"{scope.partition(':')[0]}:*" in self.scopes

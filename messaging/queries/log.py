@@ -31,8 +31,9 @@ WHERE e.conversation_id = %s AND e.seq BETWEEN %s AND %s ORDER BY e.seq"""
 
 _RECORD = """
 INSERT INTO messaging_conversationevent (conversation_id, seq, type, actor_id, subject_id, data, recorded_at)
-SELECT %s, n.seq, %s, %s, n.subject_id, n.data::jsonb, %s
-FROM unnest(%s::bigint[], %s::uuid[], %s::text[]) AS n(seq, subject_id, data)"""
+SELECT n.conversation_id, n.seq, n.type, n.actor_id, n.subject_id, n.data::jsonb, n.recorded_at
+FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[])
+  AS n(conversation_id, seq, type, actor_id, subject_id, data, recorded_at)"""
 
 _MEMBERSHIP_MARKS = """
 SELECT user_id, count(*), COALESCE(sum(('x' || right(conversation_id::text, 8))::bit(32)::bigint), 0)
@@ -55,21 +56,23 @@ def events_between(conversation_id: UUID, first_seq: int, last_seq: int) -> list
         ]
 
 
-def record_events(
-    conversation_id: UUID,
-    type_: str,
-    *,
-    seqs: Sequence[int],
-    subject_ids: Sequence[UUID | None],
-    data: Sequence[bytes],
-    actor_id: UUID | None,
-    now: datetime,
-) -> None:
-    """Appends events of one type; the caller holds the conversation's lock and has advanced its `last_seq`."""
+def record_events(rows: Sequence[EventRow]) -> None:
+    """Appends events; the caller holds their conversations' locks and has advanced `last_seq`. One statement.
+
+    ORM: `ConversationEvent.objects.bulk_create(ConversationEvent(…) for row in rows)`.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             _RECORD,
-            [conversation_id, type_, actor_id, now, list(seqs), list(subject_ids), [item.decode() for item in data]],
+            [
+                [row.conversation_id for row in rows],
+                [row.seq for row in rows],
+                [row.type for row in rows],
+                [row.actor_id for row in rows],
+                [row.subject_id for row in rows],
+                [orjson.dumps(row.data).decode() for row in rows],
+                [row.recorded_at for row in rows],
+            ],
         )
 
 

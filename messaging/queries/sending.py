@@ -96,12 +96,12 @@ WITH written AS (
     client_message_id, body_digest, mentions, metadata, silent, unread_index, thread_id, reply_count, reaction_count,
     created_at, recorded_at, updated_at)
   SELECT n.id, n.conversation_id, n.seq, n.message_index, n.sender_id, n.type, n.content::jsonb, n.reply_to_id,
-    n.client_message_id, n.body_digest, n.mentions::jsonb, n.metadata::jsonb, n.silent, n.unread_index, n.thread_id, 0, 0,
-    %(now)s, %(now)s, %(now)s
+    n.client_message_id, n.body_digest, n.mentions::jsonb, n.metadata::jsonb, n.silent, n.unread_index, n.thread_id,
+    0, 0, %(now)s, %(now)s, %(now)s
   FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(indexes)s::bigint[],
     %(senders)s::uuid[], %(types)s::text[], %(contents)s::text[], %(replies)s::uuid[], %(client_ids)s::text[],
-    %(digests)s::bytea[], %(mentions)s::text[], %(metadata)s::text[], %(silent)s::boolean[], %(unread_indexes)s::bigint[],
-    %(threads)s::uuid[])
+    %(digests)s::bytea[], %(mentions)s::text[], %(metadata)s::text[], %(silent)s::boolean[],
+    %(unread_indexes)s::bigint[], %(threads)s::uuid[])
     AS n(id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id, client_message_id,
       body_digest, mentions, metadata, silent, unread_index, thread_id)
 ), advanced AS (

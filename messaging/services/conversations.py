@@ -1,24 +1,22 @@
 """Conversations and who is in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-from django.utils import timezone
-
 from messagecore.kernel import ids, wire
 from messagecore.kernel.errors import Conflict, FieldError, ValidationFailed
 from messagecore.kernel.ids import find_uuid
-from messaging import ports, rendering, roles
+from messaging import rendering, roles
 from messaging.access import ConversationNotFound, ParticipantNotFound, unknown_ids
-from messaging.events import Announcement, DurableEvent, Joined, Left
+from messaging.events import Joined, Left
 from messaging.models import Conversation, ConversationType, Participant, Role, User
-from messaging.queries import log, users
 from messaging.queries.conversations import view_conversations
 from messaging.queries.identity import resolve
+from messaging.services import log
+from messaging.services.log import Entry
 from messaging.services.users import IdConflict
 from tenants import outbox
 from tenants.outbox import Promise
@@ -96,7 +94,7 @@ def create_conversation(*, tenant_id: UUID, wanted: NewConversation, actor: User
         batch_size=1000,
     )
     outbox.write(tenant_id, [Promise("conversation_created", conversation.id, None, None, now)])
-    _announce(tenant_id, [_joined(conversation, members, after_seq=0, now=now)])
+    log.announce(tenant_id, [_joined(conversation, members, after_seq=0, now=now)])
     return Made(conversation, created=True)
 
 
@@ -146,7 +144,7 @@ def add_participants(
     Without `show_history` newcomers see the log from their own arrival on.
     Raises ValidationFailed, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
     """
-    locked = _lock(conversation)
+    locked = log.lock(conversation.id)
     _check_may(locked, actor, roles.Action.ADD_PARTICIPANTS)
     if locked.type == ConversationType.DIRECT:
         raise Conflict("A direct conversation keeps its two participants; create a group instead.")
@@ -163,7 +161,7 @@ def add_participants(
         raise ValidationFailed([FieldError("/participantIds", f"at most {MAX_PARTICIPANTS} participants")])
     first_seq = locked.last_seq + 1
     before = locked.participant_count
-    now = _advance(locked, events=len(newcomers), participants=len(newcomers))
+    now = log.advance(locked, events=len(newcomers), participants=len(newcomers))
     Participant.objects.bulk_create(
         [
             Participant(
@@ -179,19 +177,21 @@ def add_participants(
         ],
         batch_size=1000,
     )
-    _record(
-        tenant_id,
-        locked,
-        rendering.PARTICIPANT_ADDED,
-        subjects=newcomers,
-        data=[
-            {"role": role, "participantCount": before + position, "lastReadSeq": first_seq - 1}
-            for position in range(1, len(newcomers) + 1)
-        ],
-        actor=actor,
-        now=now,
-        before=[_joined(locked, newcomers, after_seq=first_seq - 1, now=now)],
-    )
+    entries = [
+        Entry(
+            "participant_added",
+            user_id,
+            {
+                "role": role,
+                "joinedAt": wire.timestamp(now),
+                "lastReadSeq": first_seq - 1,
+                "participantCount": before + place,
+            },
+        )
+        for place, user_id in enumerate(newcomers, start=1)
+    ]
+    arrived = _joined(locked, newcomers, after_seq=first_seq - 1, now=now)
+    log.append(tenant_id, locked, entries, actor=actor, now=now, before=[arrived])
     return locked
 
 
@@ -200,7 +200,7 @@ def remove_participant(*, tenant_id: UUID, conversation: Conversation, user: Use
 
     Raises ParticipantNotFound, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
     """
-    locked = _lock(conversation)
+    locked = log.lock(conversation.id)
     leaving = actor is not None and actor.id == user.id
     _check_may(locked, actor, roles.Action.LEAVE if leaving else roles.Action.REMOVE_PARTICIPANTS)
     if locked.type == ConversationType.DIRECT:
@@ -208,34 +208,18 @@ def remove_participant(*, tenant_id: UUID, conversation: Conversation, user: Use
     deleted, _ = Participant.objects.filter(conversation=locked, user=user).delete()
     if not deleted:
         raise ParticipantNotFound
-    now = _advance(locked, events=1, participants=-1)
-    _record(
-        tenant_id,
-        locked,
-        rendering.PARTICIPANT_REMOVED,
-        subjects=[user.id],
-        data=[{"reason": "left" if leaving else "removed", "participantCount": locked.participant_count}],
-        actor=actor,
-        now=now,
-        after=[
-            Left(
-                conversation_id=locked.id,
-                conversation_external_id=locked.external_id,
-                user_id=user.id,
-                reason="left" if leaving else "removed",
-                after_seq=locked.last_seq,
-                timestamp=wire.timestamp(now),
-            )
-        ],
+    now = log.advance(locked, events=1, participants=-1)
+    reason = "left" if leaving else "removed"
+    entry = Entry("participant_removed", user.id, {"reason": reason, "participantCount": locked.participant_count})
+    gone = Left(
+        conversation_id=locked.id,
+        conversation_external_id=locked.external_id,
+        user_id=user.id,
+        reason=reason,
+        after_seq=locked.last_seq,
+        timestamp=wire.timestamp(now),
     )
-    return locked
-
-
-def _lock(conversation: Conversation) -> Conversation:
-    """The row as it is now, locked like a send locks it. Raises ConversationNotFound."""
-    locked = Conversation.objects.select_for_update(no_key=True).filter(pk=conversation.pk).first()
-    if locked is None:
-        raise ConversationNotFound
+    log.append(tenant_id, locked, [entry], actor=actor, now=now, after=[gone])
     return locked
 
 
@@ -249,66 +233,9 @@ def _check_may(conversation: Conversation, actor: User | None, action: roles.Act
     roles.require(place.role, action)
 
 
-def _advance(locked: Conversation, *, events: int, participants: int) -> datetime:
-    """Numbers `events` more and returns the log's time of them, which never goes back."""
-    now = max(timezone.now(), locked.last_event_at)
-    locked.last_seq += events
-    locked.participant_count += participants
-    locked.last_event_at = now
-    locked.save(update_fields=["last_seq", "participant_count", "last_event_at"])
-    return now
-
-
-def _record(
-    tenant_id: UUID,
-    locked: Conversation,
-    type_: str,
-    *,
-    subjects: Sequence[UUID],
-    data: Sequence[Mapping[str, Any]],
-    actor: User | None,
-    now: datetime,
-    before: Sequence[Announcement] = (),
-    after: Sequence[Announcement] = (),
-) -> None:
-    """Appends the last `len(subjects)` events of the log, promises and announces them."""
-    seqs = range(locked.last_seq - len(subjects) + 1, locked.last_seq + 1)
-    actor_id = None if actor is None else actor.id
-    log.record_events(
-        locked.id,
-        type_,
-        seqs=seqs,
-        subject_ids=subjects,
-        data=[wire.dumps(item) for item in data],
-        actor_id=actor_id,
-        now=now,
-    )
-    outbox.write(
-        tenant_id,
-        [Promise(type_, locked.id, seq, subject, now) for seq, subject in zip(seqs, subjects, strict=True)],
-    )
-    known = users.references([*subjects, *([actor_id] if actor_id else [])])
-    events = [
-        DurableEvent(
-            locked.id,
-            seq,
-            type_,
-            rendering.render_event(
-                log.EventRow(locked.id, locked.external_id, seq, type_, actor_id, subject, dict(item), now), known
-            ),
-        )
-        for seq, subject, item in zip(seqs, subjects, data, strict=True)
-    ]
-    _announce(tenant_id, [*before, *events, *after])
-
-
 def _joined(conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime) -> Joined:
     (view,) = view_conversations([conversation], viewer_id=None)
     rendered = rendering.render_conversation(
         conversation, participants=view.participants, last_message=view.last_message
     )
     return Joined(conversation.id, tuple(user_ids), after_seq, rendered, wire.timestamp(now))
-
-
-def _announce(tenant_id: UUID, announcements: Sequence[Announcement]) -> None:
-    transaction.on_commit(lambda: ports.announcer().announce(tenant_id, announcements))

@@ -10,7 +10,7 @@ from messagecore.kernel import wire
 from messaging import rendering
 from messaging.access import find_acting_user
 from messaging.models import Conversation, Participant, User
-from messaging.queries import log, users
+from messaging.queries import log, rendered
 from messaging.queries import messages as message_queries
 from messaging.queries.conversations import view_conversations
 from messaging.queries.log import LogPosition, MembershipMark
@@ -32,14 +32,12 @@ def read_log(tenant: TenantCard, conversation_id: UUID, first_seq: int, last_seq
     with tenant_scope(tenant):
         messages = message_queries.between(conversation_id, first_seq, last_seq)
         events = log.events_between(conversation_id, first_seq, last_seq)
-        known = users.references(
-            user_id for event in events for user_id in (event.actor_id, event.subject_id) if user_id is not None
-        )
+        shown = rendered.render_events(events)
     entries = [
         LogEntry(view.seq, "new_message", rendering.render_new_message(view, wire.timestamp(view.created_at)))
         for view in messages
     ]
-    entries += [LogEntry(event.seq, event.type, rendering.render_event(event, known)) for event in events]
+    entries += [LogEntry(event.seq, event.type, data) for event, data in zip(events, shown, strict=True)]
     return sorted(entries, key=lambda entry: entry.seq)
 
 
