@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, register_converter
-from django.views.defaults import page_not_found, server_error
+from django.views.defaults import bad_request, page_not_found, server_error
 from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
@@ -26,6 +26,11 @@ urlpatterns = [
 ]
 if settings.DEMO:
     urlpatterns.append(path("demo/", operations.demo, name="demo"))
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """JSON under /api, Django's page elsewhere."""
+    return plain_failure("bad_request") if request.path.startswith("/api/") else bad_request(request, exception)
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:

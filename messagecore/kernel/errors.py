@@ -2,6 +2,7 @@
 
     Refusal
     ├── InvalidJson, InvalidText, PayloadTooLarge, UnsupportedMediaType
+    ├── BadRequest                  what is no sound HTTP: a host that cannot be, a thousand parameters
     ├── ValidationFailed            names the offending fields by JSON pointer
     ├── NotFound                    what the caller may not see is this, too
     ├── PermissionDenied
@@ -21,7 +22,7 @@ from messagecore.kernel import catalogue
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One offending field: `pointer` is its JSON pointer in the body, or the name of a query parameter."""
+    """One offending field: `pointer` is its JSON pointer in the body, or `/` and the name of a query parameter."""
 
     pointer: str
     message: str
@@ -50,6 +51,10 @@ class Refusal(Exception):
 
 class InvalidJson(Refusal):
     code = "invalid_json"
+
+
+class BadRequest(Refusal):
+    code = "bad_request"
 
 
 class PayloadTooLarge(Refusal):

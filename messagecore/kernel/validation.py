@@ -38,17 +38,18 @@ def validate(name: str, value: Any) -> None:
 
 def _fields(error: jsonschema_rs.ValidationError) -> list[FieldError]:
     """An error about an object's keys is an error of those keys: they are what the caller has to mend."""
-    pointer = "".join(f"/{_escape(part)}" for part in error.instance_path)
+    pointer = pointer_to(*error.instance_path)
     kind = error.kind
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
-        return [FieldError(f"{pointer}/{_escape(name)}", "is not a known field") for name in kind.unexpected]
+        return [FieldError(pointer + pointer_to(name), "is not a known field") for name in kind.unexpected]
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
-        return [FieldError(f"{pointer}/{_escape(kind.property)}", "is required")]
+        return [FieldError(pointer + pointer_to(kind.property), "is required")]
     return [FieldError(pointer, error.message)]
 
 
-def _escape(part: str | int) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
+def pointer_to(*parts: str | int) -> str:
+    """The JSON pointer (RFC 6901) of what lies at the end of these names and positions."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def without_nulls(body: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """JSON and times as they cross the wire."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,9 +68,15 @@ def optional_timestamp(at: datetime | None) -> str | None:
     return None if at is None else timestamp(at)
 
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
 def parse_timestamp(text: str) -> datetime:
-    """An aware datetime from RFC 3339 text. Raises ValueError for anything else, a missing offset included."""
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None or "T" not in text.upper():
-        raise ValueError("a time needs a date, a time of day and an offset")
-    return at.astimezone(UTC)
+    """An aware datetime from RFC 3339 text. Raises ValueError for anything else, for ISO 8601's other forms and for
+    times outside the years 1 to 9999 in UTC too."""
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError("not a time as RFC 3339 writes it")
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("outside the years 1 to 9999 in UTC") from error

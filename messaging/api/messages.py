@@ -65,7 +65,7 @@ class ConversationHistory(TenantView):
         tag="Messages",
         response="MessageHistory",
         query=(
-            Param("page", "integer", default=1, minimum=1, maximum=10_000, description="`page × limit` ≤ 10,000."),
+            Param("page", "integer", default=1, minimum=1, maximum=2**53, description="`page × limit` ≤ 10,000."),
             limit_param(),
             Param("before", description="A time or a message id: what is older."),
             Param("beforeSeq", "integer", minimum=0, maximum=2**53, description="Messages with a smaller seq."),

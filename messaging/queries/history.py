@@ -58,9 +58,9 @@ def read_history(access: ConversationAccess, wanted: HistoryRequest) -> History:
     }
     given = [name for name, value in anchors.items() if value is not None]
     if len(given) > 1:
-        raise ValidationFailed([FieldError(name, "cannot be combined with another anchor") for name in given])
-    if wanted.page > 1 and given and given[0] in {"afterSeq", "around"}:
-        raise ValidationFailed([FieldError("page", f"cannot be combined with {given[0]}")])
+        raise ValidationFailed([FieldError(f"/{name}", "cannot be combined with another anchor") for name in given])
+    if wanted.page > 1 and given and given[0] != "before":
+        raise ValidationFailed([FieldError("/page", f"cannot be combined with {given[0]}")])
     if wanted.page * wanted.limit > MAX_ROWS_BY_PAGE:
         raise PageTooDeep
     rows, has_more = _rows(access, wanted)
@@ -98,7 +98,7 @@ def _around(conversation_id: UUID, visible: int, anchor: str, limit: int) -> tup
     elif anchor.isascii() and anchor.isdigit() and len(anchor) <= 18:
         seq = int(anchor)
     else:
-        raise ValidationFailed([FieldError("around", "must be a message id or a seq")])
+        raise ValidationFailed([FieldError("/around", "must be a message id or a seq")])
     older = messages.newest(conversation_id, visible_from_seq=visible, before_seq=seq, limit=limit // 2 + 1)
     has_more = len(older) > limit // 2
     older = older[: limit // 2][::-1]
@@ -123,5 +123,5 @@ def _time(text: str) -> datetime:
         return wire.parse_timestamp(text)
     except ValueError:
         raise ValidationFailed(
-            [FieldError("before", "must be a message id or an RFC 3339 time, such as 2026-01-31T08:00:00.000Z")]
+            [FieldError("/before", "must be a message id or an RFC 3339 time, such as 2026-01-31T08:00:00.000Z")]
         ) from None

@@ -8,7 +8,8 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 
 from messagecore.kernel import context
-from messagecore.kernel.errors import Refusal
+from messagecore.kernel.errors import FieldError, Refusal, ValidationFailed
+from messagecore.kernel.ids import is_external_id
 from tenants.cards import Caller, PlatformCaller
 from tenants.services import authentication
 
@@ -62,20 +63,24 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise TokenRequired
         claims = None if token is None else authentication.verify_user_token(key.tenant, token, now=now)
         acting_user = headers.get("X-Acting-User") if key.is_secret else None
-        return Caller(key=key, claims=claims, acting_user=_unquoted(acting_user)), None
+        return Caller(key=key, claims=claims, acting_user=_read_id(acting_user)), None
 
     def authenticate_header(self, request: Any) -> str:
         return "ApiKey"
 
 
-def _unquoted(header: str | None) -> str | None:
-    """Header values are Latin-1 on the wire; ids beyond it come as UTF-8 bytes."""
+def _read_id(header: str | None) -> str | None:
+    """Header values are Latin-1 on the wire; ids beyond it come as UTF-8 bytes. Raises ValidationFailed for what
+    can be no id, the empty one too: whoever names nobody by mistake must not become the whole tenant."""
     if header is None:
         return None
     try:
-        return header.encode("latin-1").decode("utf-8")
+        name = header.encode("latin-1").decode("utf-8")
     except UnicodeError:
-        return header
+        name = header
+    if not is_external_id(name):
+        raise ValidationFailed([FieldError("/X-Acting-User", "must be 1 to 255 characters without control characters")])
+    return name
 
 
 class PlatformAuthentication(BaseAuthentication):

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from messagecore.kernel import catalogue, context, wire
 from messagecore.kernel.errors import (
+    BadRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
@@ -88,18 +89,21 @@ def plain_failure(code: str) -> HttpResponse:
 
 
 def _as_refusal(error: Exception) -> Refusal | None:
+    refusal: Refusal | None = None
     match error:
         case Refusal():
-            return error
+            refusal = error
         case Http404() | drf.NotFound():
-            return NotFound()
+            refusal = NotFound()
         case drf.MethodNotAllowed():
-            return MethodNotAllowed()
+            refusal = MethodNotAllowed()
         case drf.UnsupportedMediaType():
-            return UnsupportedMediaType()
+            refusal = UnsupportedMediaType()
         case RequestDataTooBig():
-            return PayloadTooLarge()
-    return None
+            refusal = PayloadTooLarge()
+        case SuspiciousOperation():
+            refusal = BadRequest()
+    return refusal
 
 
 def render_exception(error: Exception, view_context: dict[str, Any]) -> Response:

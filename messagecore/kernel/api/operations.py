@@ -1,6 +1,7 @@
 """One REST operation: what it takes, what it answers, and the thin view around one call into a service."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,11 @@ from messagecore.kernel import validation, wire
 from messagecore.kernel.api import envelope
 from messagecore.kernel.api.paging import Page
 from messagecore.kernel.errors import FieldError, InvalidText, UnsupportedMediaType, ValidationFailed
+from messagecore.kernel.validation import pointer_to
 
-ALWAYS_POSSIBLE = ("invalid_json", "not_found", "validation_failed", "internal_error")
+ALWAYS_POSSIBLE = ("bad_request", "invalid_json", "not_found", "validation_failed", "internal_error")
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Param:
         if "\0" in text:
             raise ValueError("must not hold NUL characters")
         if self.kind == "integer":
-            if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit() or len(text) > 20:
+            if not _WHOLE_NUMBER.fullmatch(text):
                 raise ValueError("must be a whole number")
             number = int(text)
             if not self.minimum <= number <= self.maximum:
@@ -110,6 +114,8 @@ class Reply:
 
 class ApiView(APIView):
     """Base of every view under /api. Subclasses write handlers decorated with `operation`."""
+
+    metadata_class = None  # DRF would answer OPTIONS with a description of its own, outside the envelope
 
     @contextmanager
     def entered(self, call: Call) -> Iterator[None]:
@@ -200,15 +206,17 @@ def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:
         if name not in known:
             if "\0" in name:
                 raise InvalidText
-            wrong.append(FieldError(name, "is not a known query parameter"))
+            wrong.append(FieldError(pointer_to(name), "is not a known query parameter"))
         elif len(values) > 1:
-            wrong.append(FieldError(name, "is given more than once"))
+            wrong.append(FieldError(pointer_to(name), "is given more than once"))
         else:
             try:
                 parsed[name] = known[name].parse(values[0])
             except ValueError as error:
-                wrong.append(FieldError(name, str(error)))
-    wrong += [FieldError(name, "is required") for name, p in known.items() if p.required and name not in given]
+                wrong.append(FieldError(pointer_to(name), str(error)))
+    wrong += [
+        FieldError(pointer_to(name), "is required") for name, p in known.items() if p.required and name not in given
+    ]
     if wrong:
         raise ValidationFailed(wrong[: validation.MAX_REPORTED])
     return parsed
