@@ -12,9 +12,10 @@ from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -25,9 +26,15 @@ from quotas.models import MonthlyUsage
 from quotas.services.accounts import change_plan, open_account
 from quotas.services.metering import month_of
 from tenants.admin.base import ConsoleAdmin
-from tenants.admin.shownonce import ShownCredential, render_credentials
+from tenants.admin.shownonce import SAVE_ALONE, ShownCredential, render_credentials
 from tenants.models import ApiKey, Domain, Tenant, TenantStatus
 from tenants.services.lifecycle import change_status, update_tenant
+
+
+class PlanFilter(admin.RelatedFieldListFilter):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("plan")
 
 
 class ReadOnlyInline(admin.TabularInline):
@@ -62,8 +69,8 @@ class DomainInline(ReadOnlyInline):
 class TenantAdmin(ConsoleAdmin):
     form = TenantForm
     inlines = (ApiKeyInline, DomainInline)
-    list_display = ("name", "subdomain", "plan", "shown_status", "created_at", "messages_this_month")
-    list_filter = ("status", "subscription__plan", "created_at")
+    list_display = ("name", "subdomain", "plan", "shown_status", "created_on", "messages_this_month")
+    list_filter = ("status", ("subscription__plan", PlanFilter), "created_at")
     list_select_related = ("subscription__plan",)
     search_fields = ("name", "subdomain")
     search_help_text = gettext_lazy("Part of a name or subdomain, or an id.")
@@ -93,6 +100,10 @@ class TenantAdmin(ConsoleAdmin):
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def shown_status(self, obj: Tenant) -> SafeString:
         return format_html('<span class="status status-{}">{}</span>', obj.status, obj.get_status_display())
+
+    @admin.display(description=gettext_lazy("created"), ordering="created_at")
+    def created_on(self, obj: Tenant) -> str:
+        return date_format(localtime(obj.created_at))
 
     @admin.display(description=gettext_lazy("messages this month"), ordering="sent_this_month")
     def messages_this_month(self, obj: Any) -> str:
@@ -127,7 +138,15 @@ class TenantAdmin(ConsoleAdmin):
             return ((None, {"fields": ("name", *facts, "plan", "shown_overrides", "shown_origins")}),)
         return (
             (None, {"fields": ("name", *facts)}),
-            (gettext_lazy("Plan"), {"fields": ("plan_type", *LIMIT_FIELDS)}),
+            (
+                gettext_lazy("Plan"),
+                {
+                    "fields": ("plan_type", *LIMIT_FIELDS),
+                    "description": gettext_lazy(
+                        "A limit that is left empty is the plan's. Changes take effect within 5 seconds."
+                    ),
+                },
+            ),
             (gettext_lazy("Browsers"), {"fields": ("allowed_origins",)}),
         )
 
@@ -139,6 +158,11 @@ class TenantAdmin(ConsoleAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
         return False
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().add_view(request, form_url, {**(extra_context or {}), **SAVE_ALONE})
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         fields = form.cleaned_data

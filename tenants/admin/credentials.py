@@ -12,13 +12,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from tenants.admin.base import ConsoleAdmin
-from tenants.admin.shownonce import ShownCredential, render_credentials
+from tenants.admin.shownonce import SAVE_ALONE, ShownCredential, render_credentials
 from tenants.services.keys import NewCredential
 
 
@@ -106,6 +108,10 @@ class CredentialAdmin(ConsoleAdmin):
             return _("Expired")
         return _("Working")
 
+    @admin.display(description=gettext_lazy("created"), ordering="created_at")
+    def created_on(self, obj: Any) -> str:
+        return date_format(localtime(obj.created_at))
+
     @admin.display(description=gettext_lazy("scopes"))
     def shown_scopes(self, obj: Any) -> str:
         return as_lines(obj.scopes, none=_("Everything"))
@@ -116,6 +122,11 @@ class CredentialAdmin(ConsoleAdmin):
         view = self.admin_site.admin_view(self.revoke_view)
         name = f"{self.opts.app_label}_{self.opts.model_name}_revoke"
         return [path("<path:object_id>/revoke/", view, name=name), *super().get_urls()]
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().add_view(request, form_url, {**(extra_context or {}), **SAVE_ALONE})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -35,12 +35,18 @@ class DomainForm(forms.ModelForm):
             ) from None
 
 
+class PrimaryFilter(admin.BooleanFieldListFilter):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("primary")
+
+
 @admin.register(Domain)
 class DomainAdmin(ConsoleAdmin):
     form = DomainForm
     fields = ("tenant", "domain")
     list_display = ("host", "shown_tenant", "primary")
-    list_filter = (("is_primary", admin.BooleanFieldListFilter),)
+    list_filter = (("is_primary", PrimaryFilter),)
     list_select_related = ("tenant",)
     search_fields = ("domain", "tenant__name", "tenant__subdomain")
     search_help_text = gettext_lazy("Part of a host name, or of a tenant's name or subdomain.")

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from tenants.admin.credentials import CredentialAdmin, CredentialForm, StateFilter, as_lines
 from tenants.admin.fields import networks_field, scopes_field
-from tenants.models import ApiKey
+from tenants.models import ApiKey, KeyKind
 from tenants.services.keys import NewCredential, create_api_key, revoke_api_key
 
 
@@ -22,6 +22,7 @@ class ApiKeyForm(CredentialForm):
     class Meta:
         model = ApiKey
         fields = ["tenant", "kind", "name", "scopes", "allowed_networks", "expires_at"]
+        labels = {"tenant": gettext_lazy("Tenant")}
         help_texts = {
             "kind": gettext_lazy(
                 "A secret key speaks for the whole tenant and belongs in its back end. A publishable key may be in "
@@ -35,7 +36,7 @@ class ApiKeyForm(CredentialForm):
 @admin.register(ApiKey)
 class ApiKeyAdmin(CredentialAdmin):
     form = ApiKeyForm
-    list_display = ("shown_prefix", "name", "tenant", "kind", "state", "last_used_at", "created_at")
+    list_display = ("shown_prefix", "name", "shown_tenant", "shown_kind", "state", "last_used_at", "created_on")
     list_filter = ("kind", StateFilter)
     list_select_related = ("tenant",)
     search_fields = ("prefix__startswith", "name", "tenant__name", "tenant__subdomain")
@@ -47,7 +48,7 @@ class ApiKeyAdmin(CredentialAdmin):
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         if obj is None:
             return list(ApiKeyForm.Meta.fields)
-        shown = ["shown_prefix", "tenant", "kind", "name", "shown_scopes", "shown_networks"]
+        shown = ["shown_prefix", "shown_tenant", "kind", "name", "shown_scopes", "shown_networks"]
         return [*shown, "state", "expires_at", "revoked_at", "last_used_at", "created_at"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
@@ -58,6 +59,14 @@ class ApiKeyAdmin(CredentialAdmin):
     ) -> tuple[QuerySet[ApiKey], bool]:
         # Keys are shown with an ellipsis behind the prefix, and so they are copied.
         return super().get_search_results(request, queryset, search_term.rstrip("…"))
+
+    @admin.display(description=gettext_lazy("tenant"), ordering="tenant__name")
+    def shown_tenant(self, obj: ApiKey) -> str:
+        return str(obj.tenant)
+
+    @admin.display(description=gettext_lazy("kind"), ordering="kind")
+    def shown_kind(self, obj: ApiKey) -> str:
+        return _("Secret") if obj.kind == KeyKind.SECRET else _("Publishable")
 
     @admin.display(description=gettext_lazy("allowed networks"))
     def shown_networks(self, obj: ApiKey) -> str:

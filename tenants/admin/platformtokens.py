@@ -28,7 +28,7 @@ class PlatformTokenForm(CredentialForm):
 @admin.register(PlatformToken)
 class PlatformTokenAdmin(CredentialAdmin):
     form = PlatformTokenForm
-    list_display = ("shown_prefix", "name", "state", "expires_at", "shown_creator", "created_at")
+    list_display = ("shown_prefix", "name", "state", "expires_at", "shown_creator", "created_on")
     list_filter = (StateFilter,)
     list_select_related = ("created_by",)
     search_fields = ("prefix__startswith", "name")

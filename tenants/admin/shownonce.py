@@ -20,6 +20,10 @@ class ShownCredential:
     help_text: str
 
 
+SAVE_ALONE = {"show_save_and_add_another": False, "show_save_and_continue": False}
+"""Context for the add form: whatever button is pressed, the credentials come next, so there is one button."""
+
+
 def render_credentials(
     request: HttpRequest, model_admin: admin.ModelAdmin, made: Model, credentials: Sequence[ShownCredential]
 ) -> TemplateResponse:

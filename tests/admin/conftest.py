@@ -1,11 +1,12 @@
 """Staff with given permissions, signed in to the admin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
+from django.utils import translation
 
 from quotas.services.accounts import open_account
 from tenants.models import Tenant
@@ -15,6 +16,13 @@ from tenants.models import Tenant
 def _no_standing_tenants(db: None) -> None:
     """These tests name and count every tenant; the ones that other tests share are away until the rollback."""
     Tenant.objects.all().delete()
+
+
+@pytest.fixture(autouse=True)
+def _english_again() -> Iterator[None]:
+    """A request leaves its language on the thread."""
+    with translation.override("en"):
+        yield
 
 
 @pytest.fixture
