@@ -11,7 +11,7 @@ from scripts.launcher.console import Console, fail
 from scripts.launcher.environment import python_for
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.home import ROOT, home_from_environment
-from scripts.launcher.interruptions import Interruptions, StopRequested
+from scripts.launcher.interruptions import StopRequested, listen
 from scripts.launcher.ports import address_from_environment, require_free
 from scripts.launcher.running import left_behind
 
@@ -19,7 +19,7 @@ from scripts.launcher.running import left_behind
 def main(command: str, arguments: list[str]) -> int:
     """Replace this process by `command` under the right Python; returns an exit code when that is refused."""
     console = Console()
-    Interruptions()
+    listen()
     try:
         home = home_from_environment()
         if command == "up" and not {"-h", "--help"} & set(arguments):

@@ -11,8 +11,9 @@ from pathlib import Path
 from scripts.launcher.console import Console, fail
 from scripts.launcher.embedded import throwaway_servers
 from scripts.launcher.failures import LauncherError
-from scripts.launcher.foreground import Foreground, Interrupted
+from scripts.launcher.foreground import Foreground
 from scripts.launcher.home import ROOT, caller_dir
+from scripts.launcher.interruptions import StopRequested, check, ignore, pause
 from scripts.launcher.processes import Child, kill_group, spawn, stop
 from scripts.launcher.with_servers import environment_for
 
@@ -43,11 +44,13 @@ def main(arguments: list[str]) -> int:
         ) as (directory, servers):
             env = environment_for(servers, home=directory / "home")
             if arguments:
-                return foreground.run(("pytest", *arguments), env=env, cwd=_inside_the_repository())
+                code = foreground.run(("pytest", *arguments), env=env, cwd=_inside_the_repository())
+                ignore()
+                return code
             return _all(foreground, env=env, logs=directory / "checks")
     except LauncherError as error:
         return fail(error)
-    except Interrupted as error:
+    except StopRequested as error:
         return 128 + error.number
 
 
@@ -64,15 +67,14 @@ def _all(foreground: Foreground, *, env: Mapping[str, str], logs: Path) -> int:
     try:
         began = time.monotonic()
         code = foreground.run(TESTS, env=env, cwd=ROOT, meanwhile=beside.collect)
+        check()
         tests = _Result("tests", code == 0, time.monotonic() - began)
-        while beside.running and not foreground.interrupted:
+        while beside.running:
             beside.collect()
-            time.sleep(0.05)
+            pause(0.05)
     finally:
         beside.stop()
-    if foreground.interrupted:
-        console.bad("Interrupted.")
-        return 130
+    ignore()
     results = [*beside.results, tests]
     for result in results:
         if not result.passed and result.output:

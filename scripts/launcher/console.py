@@ -21,6 +21,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
         self.terminal = self.stream.isatty()
+        self._shown = ""
         if hasattr(self.stream, "reconfigure"):
             self.stream.reconfigure(errors="replace")
 
@@ -51,7 +52,8 @@ class Console:
 
     def transient(self, text: str) -> None:
         """A line that the next one replaces; terminals only."""
-        if self.terminal:
+        if self.terminal and text != self._shown:
+            self._shown = text
             with suppress(OSError):
                 self.stream.write("\r\033[K" + text[: shutil.get_terminal_size().columns - 1])
                 self.stream.flush()

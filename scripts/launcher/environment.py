@@ -11,25 +11,20 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from scripts.launcher.console import Console, Step
 from scripts.launcher.failures import LauncherError
-from scripts.launcher.lifetime import die_with_parent
+from scripts.launcher.installer import run_installer
+from scripts.launcher.interruptions import pause
 
 # Written last, inside the environment: no stamp means that an installation did not end.
 _STAMP = "messagecore-installed.json"
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)\s*(;)?")
-_OFFLINE = re.compile(
-    r"name resolution|NameResolutionError|NewConnectionError|ConnectTimeout|ConnectionError|Network is unreachable"
-    r"|Connection refused|dns error|error sending request|tcp connect error|Failed to establish a new connection",
-    re.IGNORECASE,
-)
 
 
 def python_for(*, root: Path, home: Path, console: Console) -> Path:
@@ -105,12 +100,19 @@ def _whole(venv: Path, lock: Path) -> bool:
 @contextmanager
 def _alone(home: Path, console: Console) -> Iterator[None]:
     with (home / "venv.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(handle):
             with console.step("Waiting for another start that is installing the dependencies"):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                while not _taken(handle):
+                    pause(0.1)
         yield
+
+
+def _taken(handle: TextIO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make(venv: Path, lock: Path, *, home: Path, console: Console) -> None:
@@ -138,7 +140,7 @@ def _install(venv: Path, lock: Path, *, uv: str | None, log_path: Path, console:
                 _create(venv, uv=uv, log_path=log_path, step=step)
         with console.step(f"Installing {total} packages (once; later starts skip this)") as step:
             step.done = f"Installed {total} packages"
-            _run(_install_command(venv, lock, uv=uv), log_path=log_path, step=step, total=total)
+            run_installer(_install_command(venv, lock, uv=uv), log_path=log_path, step=step, total=total)
     except LauncherError:
         if uv is None or not _pip_can_install():
             raise
@@ -154,15 +156,15 @@ def _pip_can_install() -> bool:
 
 def _create(venv: Path, *, uv: str | None, log_path: Path, step: Step) -> None:
     if uv:
-        _run([uv, "venv", "--python", sys.executable, str(venv)], log_path=log_path, step=step)
+        run_installer([uv, "venv", "--python", sys.executable, str(venv)], log_path=log_path, step=step)
         return
     if importlib.util.find_spec("venv") is None:
         raise _without_venv()
     if importlib.util.find_spec("ensurepip") is not None:
-        _run([sys.executable, "-m", "venv", str(venv)], log_path=log_path, step=step)
+        run_installer([sys.executable, "-m", "venv", str(venv)], log_path=log_path, step=step)
     elif importlib.util.find_spec("pip") is not None:
         # Debian parts ensurepip from Python; a pip of the system can install into an environment that has none.
-        _run([sys.executable, "-m", "venv", "--without-pip", str(venv)], log_path=log_path, step=step)
+        run_installer([sys.executable, "-m", "venv", "--without-pip", str(venv)], log_path=log_path, step=step)
     else:
         raise _without_venv()
 
@@ -183,72 +185,3 @@ def _install_command(venv: Path, lock: Path, *, uv: str | None) -> list[str]:
     pip = [python, "-m", "pip"] if has_own_pip else [sys.executable, "-m", "pip", "--python", python]
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--root-user-action", "ignore"]
     return [*pip, "install", *quiet, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
-
-
-def _run(command: list[str], *, log_path: Path, step: Step, total: int = 0) -> None:
-    """Run an installer, its output in the log, its progress on the step. Raises LauncherError with its last lines."""
-    lines: list[str] = []
-    collected = 0
-    # PIP_USER and PYTHONHOME of the caller would aim past the environment.
-    env = {name: value for name, value in os.environ.items() if name not in {"PIP_USER", "PIP_TARGET", "PYTHONHOME"}}
-    env["PYTHONUNBUFFERED"] = "1"
-    # Of our own, so that an installer that was killed leaves nothing outside; and `/tmp` is often small.
-    scratch = log_path.with_name("install-scratch")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
-    env["TMPDIR"] = str(scratch)
-    with (
-        log_path.open("a", encoding="utf-8") as log,
-        subprocess.Popen(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one thread when it forks
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                log.write(line)
-                lines.append(line.rstrip())
-                if line.startswith("Collecting "):
-                    collected += 1
-                    step.note(f"{min(collected, total)} of {total}, {line.split()[1].split('==')[0]}")
-                elif line.startswith("Installing collected"):
-                    step.note("all downloaded, unpacking")
-                elif line.strip():
-                    step.note(line.strip()[:60] if not collected else f"{min(collected, total)} of {total}")
-        except BaseException:
-            process.terminate()
-            raise
-    shutil.rmtree(scratch, ignore_errors=True)
-    if process.returncode != 0:
-        raise _explain(lines, log_path)
-
-
-def _explain(lines: list[str], log_path: Path) -> LauncherError:
-    text = "\n".join(lines)
-    tail = "\n  ".join(line for line in lines if line.strip() and not line.startswith("[notice]"))[-1200:]
-    if re.search(r"UnknownIssuer|CERTIFICATE_VERIFY_FAILED|certificate verify failed", text):
-        return LauncherError(
-            "The package index's certificate was not accepted, so the dependencies were not installed.",
-            hint=f"Behind a proxy, name its certificate: SSL_CERT_FILE for uv, PIP_CERT for pip. Details: {log_path}",
-        )
-    if _OFFLINE.search(text):
-        return LauncherError(
-            "The package index could not be reached, so the dependencies were not installed.",
-            hint=f"Is this machine online? Behind a mirror or proxy, set what pip and uv read. Details: {log_path}",
-        )
-    if "No space left" in text:
-        return LauncherError("The disk is full: the dependencies need about 600 MB.", hint=f"Details: {log_path}")
-    if re.search(r"No matching distribution|no wheels? with a matching|has no usable wheels", text, re.IGNORECASE):
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return LauncherError(
-            f"A dependency has no build for Python {version} on this machine:\n  {tail}",
-            hint="Python 3.11 to 3.14 on Linux (x86-64, ARM64) and macOS are supported.",
-        )
-    return LauncherError(f"The dependencies were not installed:\n  {tail}", hint=f"Details: {log_path}")

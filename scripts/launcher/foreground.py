@@ -6,31 +6,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
+from scripts.launcher import interruptions
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.lifetime import die_with_parent
 
 
-class Interrupted(BaseException):
-    """A signal asked us to stop while no command was running."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 class Foreground:
-    """Runs one command after the other. Signals go to the one that runs, and are noted in `interrupted`.
+    """Runs one command after the other, and passes signals on to the one that runs.
 
-    Make it in the main thread, before anything that has to be cleaned up.
+    Make it in the main thread, before anything that has to be cleaned up. A signal while no command runs is noted, as
+    `interruptions` says.
     """
 
     def __init__(self) -> None:
-        self.interrupted = False
         self._process: subprocess.Popen[bytes] | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        interruptions.listen(self._tell)
 
     def run(
         self,
@@ -40,7 +31,11 @@ class Foreground:
         cwd: Path,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> int:
-        """Returns the exit code; 128 + n when signal n ended it, as shells do. `meanwhile` is called now and then."""
+        """Returns the exit code; 128 + n when signal n ended it, as shells do. `meanwhile` is called now and then.
+
+        Raises StopRequested when a signal came before, LauncherError when the command cannot be run.
+        """
+        interruptions.check()
         try:
             self._process = subprocess.Popen(
                 command,
@@ -50,6 +45,9 @@ class Foreground:
             )
         except OSError as error:
             raise LauncherError(f"{command[0]} cannot be run: {error.strerror}.") from error
+        missed = interruptions.noted()
+        if missed is not None:  # between the check and the start
+            self._tell(missed)
         while True:
             try:
                 code = self._process.wait(timeout=0.2)
@@ -59,13 +57,8 @@ class Foreground:
             self._process = None
             return code if code >= 0 else 128 - code
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        first, self.interrupted = not self.interrupted, True
-        if self._process is None:
-            if first:
-                raise Interrupted(number)
-        elif not (number == signal.SIGINT and _terminal_told_the_command()) and self._process.poll() is None:
+    def _tell(self, number: int) -> None:
+        if self._process is not None and not (number == signal.SIGINT and _terminal_told_the_command()):
             self._process.send_signal(number)
 
 

@@ -1,34 +1,63 @@
-"""Ctrl-C, SIGTERM and a closed terminal, turned into one exception that unwinds what was started."""
+"""Ctrl-C, SIGTERM and a closed terminal: noted when they come, acted upon where it is safe. Standard library only.
+
+A handler that raises may do so anywhere, inside `Popen.poll` too, whose lock then stays taken and hangs the stopping.
+So the handler takes a note, and `pause`, which every loop of ours sleeps in, raises.
+"""
 
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """Somebody asked us to stop."""
+    """Somebody asked us to stop, by the signal of that number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
-class Interruptions:
-    """Raises StopRequested once in the main thread, at the first signal; while `held`, and after it, signals are noted.
+class _Note:
+    number: int | None = None
 
-    It also listens for SIGINT where a shell without job control started us with that signal ignored.
+
+def listen(tell: Callable[[int], None] = lambda number: None) -> None:
+    """From here on signals are noted, and `tell` is called with each, from the handler: it shall not raise.
+
+    Also SIGINT where a shell without job control started us with that signal ignored.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
-        self._held = False
-        for number in _NUMBERS:
-            signal.signal(number, self._on_signal)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        _Note.number = _Note.number or number
+        tell(number)
 
-    def hold(self) -> None:
-        """From here on nothing is interrupted: stopping has begun."""
-        self._held = True
+    for number in _NUMBERS:
+        signal.signal(number, on_signal)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        first = not self.requested
-        self.requested = True
-        if first and not self._held:
-            raise StopRequested
+
+def ignore() -> None:
+    """From here to the end of the process signals do nothing: stopping has begun."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def noted() -> int | None:
+    """The first signal that came, if one did."""
+    return _Note.number
+
+
+def pause(seconds: float) -> None:
+    """Sleep for a short while. Raises StopRequested if a signal came before or meanwhile."""
+    check()
+    time.sleep(seconds)
+    check()
+
+
+def check() -> None:
+    """Raises StopRequested if a signal came."""
+    if _Note.number is not None:
+        raise StopRequested(_Note.number)

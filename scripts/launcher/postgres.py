@@ -21,6 +21,7 @@ from psycopg import sql
 
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.identity import Identity, current_user_name, unprivileged
+from scripts.launcher.interruptions import pause
 from scripts.launcher.processes import Child, alive, kill_tree, spawn, stop
 
 # The role and database of the application. Like a customer's role on a managed PostgreSQL it is no superuser, so what
@@ -278,7 +279,7 @@ def _wait_until_ready(child: Child, data_dir: Path, timeout_s: float = 60) -> No
             lines = []
         if len(lines) >= 8 and lines[0].strip() == str(child.pid) and lines[7].strip() == "ready":
             return
-        time.sleep(0.02)
+        pause(0.02)
     raise LauncherError(f"PostgreSQL was not ready after {timeout_s:.0f} s:\n  " + "\n  ".join(child.log_tail()))
 
 

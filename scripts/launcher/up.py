@@ -16,7 +16,7 @@ from scripts.launcher.console import Console, fail
 from scripts.launcher.embedded import Servers, embedded_servers
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.home import ROOT, home_from_environment
-from scripts.launcher.interruptions import Interruptions, StopRequested
+from scripts.launcher.interruptions import StopRequested, ignore, listen, pause
 from scripts.launcher.log_lines import for_people
 from scripts.launcher.ports import Address, address_from_environment, require_free
 from scripts.launcher.processes import RUN_VARIABLE, end_run, kill_group, spawn, stop
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.parse_args(arguments)
     console = Console()
-    interruptions = Interruptions()
+    listen()
     try:
         home = home_from_environment()
         plan = Plan(
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
             preparations=preparations(home),
             services=services(home),
         )
-        run(plan, console=console, interruptions=interruptions)
+        run(plan, console=console)
     except LauncherError as error:
         return fail(error)
     except PermissionError as error:
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(plan: Plan, *, console: Console, interruptions: Interruptions) -> None:
+def run(plan: Plan, *, console: Console) -> None:
     """Start everything and watch over it. Ends by an exception alone: StopRequested, or LauncherError for a failure.
 
     However it ends, every process is gone by then, within 10 s of the signal.
@@ -97,7 +97,7 @@ def run(plan: Plan, *, console: Console, interruptions: Interruptions) -> None:
         kept = secrets_of(plan.home)
         servers = cleanup.enter_context(_servers(plan.home, kept, run_id=run_id, console=console))
         # First to run at the end: the stopping itself is not interrupted, and its time is counted from the signal.
-        cleanup.callback(interruptions.hold)
+        cleanup.callback(ignore)
         env = _environment(plan, servers, kept, run_id=run_id)
         logs = plan.home / "logs"
         for preparation in plan.preparations:
@@ -110,12 +110,12 @@ def run(plan: Plan, *, console: Console, interruptions: Interruptions) -> None:
             logs=logs,
             servers=[server.child for server in (servers.postgres, servers.valkey) if server is not None],
         )
-        cleanup.callback(_stop, supervisor, interruptions, console)
+        cleanup.callback(_stop, supervisor, console)
         supervisor.start()
         _wait_until_ready(supervisor, plan.address, console=console)
         _announce(plan, console=console, seconds=time.monotonic() - began)
         while True:
-            time.sleep(_CHECK_EVERY_S)
+            pause(_CHECK_EVERY_S)
             supervisor.check()
 
 
@@ -164,7 +164,7 @@ def _prepare(preparation: Preparation, *, env: Mapping[str, str], root: Path, lo
         try:
             while child.running():
                 step.note("".join(child.log_tail(1))[:70])
-                time.sleep(0.05)
+                pause(0.05)
         except BaseException:
             stop([child], within_s=2)
             kill_group(child.pid)
@@ -185,7 +185,7 @@ def _wait_until_ready(supervisor: Supervisor, address: Address, *, console: Cons
                     f"The web server was not ready after {_READY_WITHIN_S:.0f} s (last answer: {answer or 'none'})."
                 )
             step.note("waiting for it to answer" if answer is None else f"it answers {answer}")
-            time.sleep(0.1)
+            pause(0.1)
         step.done = "Web server, worker and scheduler are running"
 
 
@@ -225,8 +225,8 @@ def _announce(plan: Plan, *, console: Console, seconds: float) -> None:
     console.line("Ctrl-C stops it.")
 
 
-def _stop(supervisor: Supervisor, interruptions: Interruptions, console: Console) -> None:
-    interruptions.hold()
+def _stop(supervisor: Supervisor, console: Console) -> None:
+    ignore()
     console.clear()
     console.line("Stopping …")
     killed = supervisor.stop(within_s=_SERVICES_STOP_WITHIN_S)

@@ -12,6 +12,7 @@ from pathlib import Path
 import redis
 
 from scripts.launcher.failures import LauncherError
+from scripts.launcher.interruptions import pause
 from scripts.launcher.processes import Child, spawn, stop
 
 _ATTEMPTS = 5
@@ -109,7 +110,7 @@ def _wait_until_answering(child: Child, url: str, timeout_s: float = 30) -> str:
             except redis.AuthenticationError as error:  # somebody else's server on our port
                 raise _PortTaken from error
             except redis.RedisError:
-                time.sleep(0.02)
+                pause(0.02)
                 continue
             return str(facts.get("valkey_version") or facts["redis_version"])
     raise LauncherError(f"Valkey did not answer within {timeout_s:.0f} s:\n  " + "\n  ".join(child.log_tail()))

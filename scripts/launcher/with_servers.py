@@ -9,8 +9,9 @@ from pathlib import Path
 from scripts.launcher.console import fail
 from scripts.launcher.embedded import Servers, throwaway_servers
 from scripts.launcher.failures import LauncherError
-from scripts.launcher.foreground import Foreground, Interrupted
+from scripts.launcher.foreground import Foreground
 from scripts.launcher.home import caller_dir
+from scripts.launcher.interruptions import StopRequested, ignore
 
 
 def main(arguments: list[str]) -> int:
@@ -33,10 +34,12 @@ def main(arguments: list[str]) -> int:
             redis_url=os.environ.get("REDIS_URL", ""),
             postgres_bin=options.postgres_bin,
         ) as (directory, servers):
-            return foreground.run(command, env=environment_for(servers, home=directory / "home"), cwd=caller_dir())
+            code = foreground.run(command, env=environment_for(servers, home=directory / "home"), cwd=caller_dir())
+            ignore()
+            return code
     except LauncherError as error:
         return fail(error)
-    except Interrupted as error:
+    except StopRequested as error:
         return 128 + error.number
 
 
