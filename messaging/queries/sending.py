@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection
+import psycopg
+from django.db import IntegrityError, connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,12 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 thread_id,
             ) in cursor.fetchall()
         ]
+
+
+def is_sent_already(error: IntegrityError) -> bool:
+    """Whether `write_messages` met a client message id that its sender had used."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and cause.diag.constraint_name == "message_sent_once"
 
 
 def write_messages(

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from messagecore.kernel import ids, metrics, wire
@@ -133,8 +133,17 @@ def send_messages(
 
 
 def send_message(*, tenant_id: UUID, draft: Draft, via: str, clock: Callable[[], datetime] = timezone.now) -> Sent:
-    """One message; raises what `send_messages` would return as a refusal."""
-    (outcome,) = send_messages(tenant_id=tenant_id, drafts=[draft], via=via, clock=clock)
+    """One message; raises what `send_messages` would return as a refusal.
+
+    The same client message id committed at this very moment elsewhere is IdempotencyConflict: within one
+    conversation the sends wait for each other, so elsewhere is another conversation, and that another message.
+    """
+    try:
+        (outcome,) = send_messages(tenant_id=tenant_id, drafts=[draft], via=via, clock=clock)
+    except IntegrityError as error:
+        if queries.is_sent_already(error):
+            raise IdempotencyConflict from None
+        raise
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
