@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging.models import Conversation, Participant, User
+from messaging.queries.messages import Viewpoint
 from tenants.cards import Caller
 from tenants.services.authentication import check_not_revoked
 
@@ -87,6 +88,11 @@ class ConversationAccess:
     @property
     def visible_from_seq(self) -> int:
         return 1 if self.participant is None else self.participant.visible_from_seq
+
+    @property
+    def viewpoint(self) -> Viewpoint:
+        viewer_id = None if self.participant is None else self.participant.user_id
+        return Viewpoint(self.conversation.id, self.visible_from_seq, viewer_id)
 
 
 def access_conversation(any_id: str, actor: User | None) -> ConversationAccess:

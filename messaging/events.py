@@ -46,4 +46,22 @@ class Left:
     timestamp: str
 
 
-Announcement = DurableEvent | Joined | Left
+@dataclass(frozen=True, slots=True)
+class ToUser:
+    """Current state for all of one user's connections; nobody else's."""
+
+    user_id: UUID
+    type: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToOnlookers:
+    """Current state for whoever is looking at a conversation."""
+
+    conversation_id: UUID
+    type: str
+    data: Mapping[str, Any]
+
+
+Announcement = DurableEvent | Joined | Left | ToUser | ToOnlookers

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from messagecore.kernel import wire
-from messaging.models import Conversation, Notification, Participant, User
+from messaging.models import Conversation, MessageRevision, Notification, Participant, Reaction, User
 from messaging.ports import Presence
 from messaging.queries.log import EventRow
 from messaging.queries.messages import MessageView, SenderView
@@ -57,7 +57,7 @@ def render_message(view: MessageView) -> dict[str, Any]:
         "clientMessageId": view.client_message_id,
         "mentions": list(view.mentions),
         "metadata": view.metadata,
-        "reactions": [],
+        "reactions": [{"name": one.name, "count": one.count, "me": one.me} for one in view.reactions],
         "status": "sent",
         "createdAt": wire.timestamp(view.created_at),
         "updatedAt": wire.timestamp(view.updated_at),
@@ -133,6 +133,25 @@ def render_notification(notification: Notification, view: MessageView) -> dict[s
         "preview": None if text is None else text[:140],
         "createdAt": wire.timestamp(notification.created_at),
         "readAt": wire.optional_timestamp(notification.read_at),
+    }
+
+
+def render_revision(revision: MessageRevision) -> dict[str, Any]:
+    return {
+        "content": revision.content,
+        "mentions": revision.mentions,
+        "metadata": revision.metadata,
+        "replacedAt": wire.timestamp(revision.replaced_at),
+    }
+
+
+def render_reactor(reaction: Reaction) -> dict[str, Any]:
+    return {
+        "name": reaction.name,
+        "user": render_reference(reaction.user),
+        "userId": str(reaction.user_id),
+        "externalUserId": reaction.user.external_user_id,
+        "createdAt": wire.timestamp(reaction.created_at),
     }
 
 

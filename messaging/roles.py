@@ -9,6 +9,9 @@ from messaging.models import Role
 class Action(StrEnum):
     READ = "read"
     SEND = "send"
+    REACT = "react"
+    PIN = "pin"
+    DELETE_ANY_MESSAGE = "delete_any_message"
     LEAVE = "leave"
     ADD_PARTICIPANTS = "add_participants"
     REMOVE_PARTICIPANTS = "remove_participants"
@@ -17,17 +20,24 @@ class Action(StrEnum):
 ALLOWED: dict[Action, frozenset[Role]] = {
     Action.READ: frozenset(Role),
     Action.SEND: frozenset({Role.OWNER, Role.ADMIN, Role.MEMBER}),
+    Action.REACT: frozenset({Role.OWNER, Role.ADMIN, Role.MEMBER}),
+    Action.PIN: frozenset({Role.OWNER, Role.ADMIN}),
+    Action.DELETE_ANY_MESSAGE: frozenset({Role.OWNER, Role.ADMIN}),
     Action.LEAVE: frozenset(Role),
     Action.ADD_PARTICIPANTS: frozenset({Role.OWNER, Role.ADMIN}),
     Action.REMOVE_PARTICIPANTS: frozenset({Role.OWNER, Role.ADMIN}),
 }
 
 
-def may(role: str, action: Action) -> bool:
-    return role in ALLOWED[action]
+ALLOWED_IN_DIRECT = frozenset({Action.PIN})
+"""What both members of a direct conversation may besides: nobody there is an owner."""
 
 
-def require(role: str, action: Action) -> None:
+def may(role: str, action: Action, *, in_direct: bool = False) -> bool:
+    return role in ALLOWED[action] or (in_direct and action in ALLOWED_IN_DIRECT)
+
+
+def require(role: str, action: Action, *, in_direct: bool = False) -> None:
     """Raises PermissionDenied if the role may not."""
-    if not may(role, action):
+    if not may(role, action, in_direct=in_direct):
         raise PermissionDenied(f"The role {role} may not {action.value.replace('_', ' ')} here.")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from messaging.events import Announcement, DurableEvent, Joined, Left
+from messaging.events import Announcement, DurableEvent, Joined, Left, ToOnlookers, ToUser
 from realtime.broker import publisher
 from realtime.protocol import frames, hints
 
@@ -33,6 +33,10 @@ def _hint(announcement: Announcement) -> hints.Hint:
                 announcement.user_ids,
                 frame,
             )
+        case ToUser():
+            return hints.UserHint(announcement.user_id, frames.event(announcement.type, announcement.data))
+        case ToOnlookers():
+            return hints.OnlookersHint(announcement.conversation_id, frames.event(announcement.type, announcement.data))
         case Left():
             frame = frames.event(
                 "conversation_removed",

@@ -1,6 +1,7 @@
 """What each command does, once the connection is open: a thin handler for each, by type."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -10,17 +11,23 @@ from django.utils import timezone
 
 from messagecore.kernel import wire
 from messagecore.kernel.errors import NotFound
+from messaging.access import access_conversation, get_user
+from messaging.models import Message
+from messaging.queries.messages import get_messages
 from messaging.rendering import render_message
-from messaging.services import reading
+from messaging.services import messages, positions, reading
 from messaging.services.batching import send_batcher
 from messaging.services.sending import draft_from_body
 from realtime.broker import publisher
 from realtime.connection import Connection
-from realtime.database import in_database_thread
+from realtime.database import DatabaseError, in_database_thread
 from realtime.hub import Hub, Room
 from realtime.presence import PresenceStore
 from realtime.protocol import frames, hints
 from tenants.cards import TenantCard
+from tenants.scope import tenant_scope
+
+logger = logging.getLogger(__name__)
 
 SHOWN_PRESENCE = 100
 """Participants whose presence a newcomer to a room is told at once."""
@@ -78,10 +85,13 @@ def _show_presence_soon(session: Session, conversation_id: UUID) -> None:
 
 async def _show_presence(session: Session, conversation_id: UUID) -> None:
     """Who of the room is online now, as events; changes follow as they happen."""
-    people = await in_database_thread(reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE)
     try:
+        people = await in_database_thread(
+            reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE
+        )
         online = await session.presence.online_among(session.tenant.id, [user_id for user_id, _ in people])
-    except (redis.RedisError, OSError):
+    except (DatabaseError, redis.RedisError, OSError) as error:
+        logger.warning("presence is not shown to a newcomer: %s", error)
         return
     for user_id, external_id in people:
         if user_id in online and user_id != session.user_id:
@@ -122,6 +132,59 @@ async def send_message(session: Session, data: dict[str, Any]) -> Answer:
     return None, render_message(sent.message)
 
 
+MessageService = Callable[..., Message]
+
+
+async def edit_message(session: Session, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_on_message, session, data["messageId"], messages.edit_message, change=data)
+
+
+async def delete_message(session: Session, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_on_message, session, data["messageId"], messages.delete_message)
+
+
+async def add_reaction(session: Session, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_react, session, data, messages.add_reaction)
+
+
+async def remove_reaction(session: Session, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_react, session, data, messages.remove_reaction)
+
+
+def _on_message(session: Session, message_id: str, service: MessageService, **arguments: Any) -> dict[str, Any]:
+    with tenant_scope(session.tenant):
+        user = get_user(str(session.user_id))
+        access = messages.access_message(message_id, user)
+        service(tenant_id=session.tenant.id, access=access, actor=user, **arguments)
+        return _shown(session, access.message.id)
+
+
+def _react(session: Session, data: dict[str, Any], service: MessageService) -> dict[str, Any]:
+    with tenant_scope(session.tenant):
+        user = get_user(str(session.user_id))
+        access = messages.access_message(data["messageId"], user)
+        service(tenant_id=session.tenant.id, access=access, name=data["name"], user=user)
+        return _shown(session, access.message.id)
+
+
+def _shown(session: Session, message_id: UUID) -> dict[str, Any]:
+    return render_message(get_messages([message_id], viewer_id=session.user_id)[message_id])
+
+
+async def mark_read(session: Session, data: dict[str, Any]) -> Answer:
+    await in_database_thread(_mark_read, session, session.room(data["conversationId"]).id, data["seq"])
+    return None, {}
+
+
+def _mark_read(session: Session, conversation_id: UUID, seq: int) -> None:
+    with tenant_scope(session.tenant):
+        user = get_user(str(session.user_id))
+        access = access_conversation(str(conversation_id), user)
+        positions.mark_read(
+            tenant_id=session.tenant.id, conversation=access.conversation, user=user, seq=seq, now=timezone.now()
+        )
+
+
 async def ping(session: Session, data: dict[str, Any]) -> Answer:
     return "pong", {"serverTime": wire.timestamp(timezone.now())}
 
@@ -132,5 +195,10 @@ HANDLERS: Mapping[str, Handler] = {
     "typing_start": typing_start,
     "typing_stop": typing_stop,
     "send_message": send_message,
+    "edit_message": edit_message,
+    "delete_message": delete_message,
+    "add_reaction": add_reaction,
+    "remove_reaction": remove_reaction,
+    "mark_read": mark_read,
     "ping": ping,
 }

@@ -88,6 +88,9 @@ class Api:
     def patch(self, path: str, body: Any = None) -> Answer:
         return self.request("PATCH", path, body=body)
 
+    def put(self, path: str, body: Any = None) -> Answer:
+        return self.request("PUT", path, body=body)
+
     def delete(self, path: str) -> Answer:
         return self.request("DELETE", path)
 

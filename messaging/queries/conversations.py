@@ -13,16 +13,9 @@ from django.db.models.functions import RowNumber
 from messaging.models import Conversation, Participant
 from messaging.queries import messages as message_queries
 from messaging.queries.messages import MessageView
+from messaging.queries.unread import unread_counts
 
 SHOWN_PARTICIPANTS = 100
-
-_UNREAD = """
-SELECT p.conversation_id, c.unread_total - p.read_index - p.own_since_read - (
-  SELECT count(*) FROM messaging_message m
-  WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
-    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system')
-FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
-WHERE p.user_id = %s AND p.conversation_id = ANY(%s)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +33,12 @@ def view_conversations(conversations: Sequence[Conversation], *, viewer_id: UUID
     ids = [conversation.id for conversation in conversations]
     participants = _first_participants(ids)
     last_ids = [conversation.last_message_id for conversation in conversations if conversation.last_message_id]
-    last_messages = message_queries.get_messages(last_ids) if last_ids else {}
+    last_messages = message_queries.get_messages(last_ids, viewer_id=viewer_id) if last_ids else {}
     memberships: dict[UUID, tuple[Participant, int]] = {}
     if viewer_id is not None and ids:
-        unread = unread_counts(viewer_id, ids)
+        counts = unread_counts(viewer_id, ids)
         memberships = {
-            own.conversation_id: (own, unread[own.conversation_id])
+            own.conversation_id: (own, counts[own.conversation_id])
             for own in Participant.objects.filter(user_id=viewer_id, conversation_id__in=ids)
         }
     return [
@@ -82,15 +75,6 @@ def _first_participants(conversation_ids: Sequence[UUID]) -> dict[UUID, list[Par
         for participant in ranked:
             first[participant.conversation_id].append(participant)
     return first
-
-
-def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Unread messages of one member in each conversation: those after their read position that are not their own, not
-    deleted, not silent and not the system's; replies count like any other. The difference of two indexes, less what
-    was deleted since: the cost does not grow with the number of unread messages. One statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(_UNREAD, [user_id, list(conversation_ids)])
-        return dict(cursor.fetchall())
 
 
 _LIST = """

@@ -10,7 +10,7 @@ from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationF
 from messagecore.kernel.ids import find_uuid
 from messaging.access import ConversationAccess
 from messaging.queries import messages
-from messaging.queries.messages import MessageView
+from messaging.queries.messages import MessageView, Viewpoint
 
 MAX_ROWS_BY_PAGE = 10_000
 
@@ -69,50 +69,45 @@ def read_history(access: ConversationAccess, wanted: HistoryRequest) -> History:
 
 def _rows(access: ConversationAccess, wanted: HistoryRequest) -> tuple[list[MessageView], bool]:
     """Messages oldest first, and whether an older visible one exists."""
-    conversation_id, visible = access.conversation.id, access.visible_from_seq
+    view = access.viewpoint
     offset, limit = (wanted.page - 1) * wanted.limit, wanted.limit
     if wanted.after_seq is not None:
-        following = messages.after(conversation_id, wanted.after_seq, visible_from_seq=visible, limit=limit)
-        return following, _older_exists(conversation_id, visible, following, wanted.after_seq + 1)
+        following = messages.after(view, wanted.after_seq, limit=limit)
+        return following, _older_exists(view, following, wanted.after_seq + 1)
     if wanted.around is not None:
-        return _around(conversation_id, visible, wanted.around, limit)
+        return _around(view, wanted.around, limit)
     before_seq = wanted.before_seq
     if wanted.before is not None:
         if (message_id := find_uuid(wanted.before)) is not None:
-            before_seq = _position(conversation_id, message_id)
+            before_seq = _position(view, message_id)
         else:
-            found = messages.before_time(
-                conversation_id, _time(wanted.before), visible_from_seq=visible, offset=offset, limit=limit + 1
-            )
+            found = messages.before_time(view, _time(wanted.before), offset=offset, limit=limit + 1)
             return found[:limit][::-1], len(found) > limit
-    found = messages.newest(
-        conversation_id, visible_from_seq=visible, before_seq=before_seq, offset=offset, limit=limit + 1
-    )
+    found = messages.newest(view, before_seq=before_seq, offset=offset, limit=limit + 1)
     return found[:limit][::-1], len(found) > limit
 
 
-def _around(conversation_id: UUID, visible: int, anchor: str, limit: int) -> tuple[list[MessageView], bool]:
+def _around(view: Viewpoint, anchor: str, limit: int) -> tuple[list[MessageView], bool]:
     message_id = find_uuid(anchor)
     if message_id is not None:
-        seq = _position(conversation_id, message_id)
+        seq = _position(view, message_id)
     elif anchor.isascii() and anchor.isdigit() and len(anchor) <= 18:
         seq = int(anchor)
     else:
-        raise ValidationFailed([FieldError("/around", "must be a message id or a seq")])
-    older = messages.newest(conversation_id, visible_from_seq=visible, before_seq=seq, limit=limit // 2 + 1)
+        raise ValidationFailed([FieldError("around", "must be a message id or a seq")])
+    older = messages.newest(view, before_seq=seq, limit=limit // 2 + 1)
     has_more = len(older) > limit // 2
     older = older[: limit // 2][::-1]
-    following = messages.after(conversation_id, seq - 1, visible_from_seq=visible, limit=limit - len(older))
-    return older + following, has_more
+    return older + messages.after(view, seq - 1, limit=limit - len(older)), has_more
 
 
-def _older_exists(conversation_id: UUID, visible: int, shown: Sequence[MessageView], from_seq: int) -> bool:
+def _older_exists(view: Viewpoint, shown: Sequence[MessageView], from_seq: int) -> bool:
     first = shown[0].seq if shown else from_seq
-    return bool(messages.newest(conversation_id, visible_from_seq=visible, before_seq=first, limit=1))
+    return bool(messages.newest(view, before_seq=first, limit=1))
 
 
-def _position(conversation_id: UUID, message_id: UUID) -> int:
-    position = messages.find_position(conversation_id, message_id)
+def _position(view: Viewpoint, message_id: UUID) -> int:
+    position = messages.find_position(view.conversation_id, message_id)
     if position is None:
         raise MessageNotFound
     return position.seq

@@ -1,5 +1,6 @@
 """Reading messages: newest page, pages by number, by seq, by time, around a message."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +20,17 @@ class SenderView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReactionCount:
+    """How many gave a reaction; `me`: the viewer among them."""
+
+    name: str
+    count: int
+    me: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MessageView:
-    """A message as it is read: the row with its sender and its conversation's external id."""
+    """A message as it is read: the row with its sender, its reactions and its conversation's external id."""
 
     id: UUID
     conversation_id: UUID
@@ -38,19 +48,24 @@ class MessageView:
     updated_at: datetime
     edited_at: datetime | None
     deleted_at: datetime | None
+    reactions: tuple[ReactionCount, ...] = ()
 
+
+_REACTIONS = """
+SELECT message_id, name, count(*), COALESCE(bool_or(user_id = %s), FALSE)
+FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORDER BY min(created_at), name"""
 
 _SELECT = """
 SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index, m.sender_id, u.external_user_id, u.display_name,
        u.avatar_url, m.type, m.content::text, m.reply_to_id, m.client_message_id, m.mentions::text, m.metadata::text,
-       m.created_at, m.updated_at, m.edited_at, m.deleted_at
+       m.created_at, m.updated_at, m.edited_at, m.deleted_at, m.reaction_count
 FROM messaging_message m
 JOIN messaging_conversation c ON c.id = m.conversation_id
 LEFT JOIN messaging_user u ON u.id = m.sender_id
 """
 
 
-def _view(row: tuple[Any, ...]) -> MessageView:
+def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> MessageView:
     """From a row of _SELECT."""
     return MessageView(
         id=row[0],
@@ -69,18 +84,27 @@ def _view(row: tuple[Any, ...]) -> MessageView:
         updated_at=row[16],
         edited_at=row[17],
         deleted_at=row[18],
+        reactions=reactions,
     )
 
 
-def _fetch(clause: str, parameters: Sequence[Any]) -> list[MessageView]:
+def _fetch(clause: str, parameters: Sequence[Any], viewer_id: UUID | None) -> list[MessageView]:
+    """One statement, and one more for the reactions where there are any."""
     with connection.cursor() as cursor:
         cursor.execute(_SELECT + clause, parameters)
-        return [_view(row) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+        reactions: defaultdict[UUID, list[ReactionCount]] = defaultdict(list)
+        reacted_to = [row[0] for row in rows if row[19]]
+        if reacted_to:
+            cursor.execute(_REACTIONS, [viewer_id, reacted_to])
+            for message_id, name, count, me in cursor.fetchall():
+                reactions[message_id].append(ReactionCount(name, count, me))
+    return [_view(row, tuple(reactions[row[0]])) for row in rows]
 
 
-def get_messages(ids: Sequence[UUID]) -> dict[UUID, MessageView]:
-    """Those of `ids` that exist. One statement, no locks. ORM: `Message.objects.select_related(…).in_bulk(ids)`."""
-    return {view.id: view for view in _fetch("WHERE m.id = ANY(%s)", [list(ids)])}
+def get_messages(ids: Sequence[UUID], *, viewer_id: UUID | None = None) -> dict[UUID, MessageView]:
+    """Those of `ids` that exist. ORM: `Message.objects.select_related(…).in_bulk(ids)` and one count by name."""
+    return {view.id: view for view in _fetch("WHERE m.id = ANY(%s)", [list(ids)], viewer_id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,39 +125,58 @@ def find_position(conversation_id: UUID, message_id: UUID) -> Position | None:
     return None if row is None else Position(*row)
 
 
-def newest(
-    conversation_id: UUID, *, visible_from_seq: int, before_seq: int | None = None, offset: int = 0, limit: int
-) -> list[MessageView]:
+@dataclass(frozen=True, slots=True)
+class Viewpoint:
+    """A conversation as somebody sees it: from which seq on, and whose reactions are `me` (None: nobody's)."""
+
+    conversation_id: UUID
+    visible_from_seq: int = 1
+    viewer_id: UUID | None = None
+
+
+def newest(view: Viewpoint, *, before_seq: int | None = None, offset: int = 0, limit: int) -> list[MessageView]:
     """Messages before `before_seq` (None: the end), newest first, `offset` skipped. An index scan backwards on
     (conversation, seq): the cost is offset + limit rows. ORM: `order_by("-seq")[offset:offset + limit]`."""
+    end = before_seq if before_seq is not None else 2**62
     return _fetch(
         "WHERE m.conversation_id = %s AND m.seq >= %s AND m.seq < %s ORDER BY m.seq DESC OFFSET %s LIMIT %s",
-        [conversation_id, visible_from_seq, before_seq if before_seq is not None else 2**62, offset, limit],
+        [view.conversation_id, view.visible_from_seq, end, offset, limit],
+        view.viewer_id,
     )
 
 
-def before_time(
-    conversation_id: UUID, at: datetime, *, visible_from_seq: int, offset: int = 0, limit: int
-) -> list[MessageView]:
+def before_time(view: Viewpoint, at: datetime, *, offset: int = 0, limit: int) -> list[MessageView]:
     """Messages created before `at`, latest first, ordered by (created_at, seq). Cost: offset + limit rows."""
     return _fetch(
         "WHERE m.conversation_id = %s AND m.created_at < %s AND m.seq >= %s "
         "ORDER BY m.created_at DESC, m.seq DESC OFFSET %s LIMIT %s",
-        [conversation_id, at, visible_from_seq, offset, limit],
+        [view.conversation_id, at, view.visible_from_seq, offset, limit],
+        view.viewer_id,
     )
 
 
-def after(conversation_id: UUID, seq: int, *, visible_from_seq: int, limit: int) -> list[MessageView]:
+def after(view: Viewpoint, seq: int, *, limit: int) -> list[MessageView]:
     """The first messages after `seq`, oldest first. Cost: limit rows."""
     return _fetch(
         "WHERE m.conversation_id = %s AND m.seq > %s AND m.seq >= %s ORDER BY m.seq LIMIT %s",
-        [conversation_id, seq, visible_from_seq, limit],
+        [view.conversation_id, seq, view.visible_from_seq, limit],
+        view.viewer_id,
     )
 
 
 def between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[MessageView]:
-    """The messages with first_seq ≤ seq ≤ last_seq, oldest first."""
+    """The messages with first_seq ≤ seq ≤ last_seq, oldest first, as nobody in particular sees them."""
     return _fetch(
         "WHERE m.conversation_id = %s AND m.seq BETWEEN %s AND %s ORDER BY m.seq",
         [conversation_id, first_seq, last_seq],
+        None,
+    )
+
+
+def in_thread(view: Viewpoint, root_id: UUID, *, after_seq: int, limit: int) -> list[MessageView]:
+    """The thread's replies after a seq, oldest first. An index scan on (thread, seq). Cost: limit rows."""
+    return _fetch(
+        "WHERE m.thread_id = %s AND m.seq > %s AND m.seq >= %s ORDER BY m.seq LIMIT %s",
+        [root_id, after_seq, view.visible_from_seq, limit],
+        view.viewer_id,
     )

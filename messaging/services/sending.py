@@ -227,8 +227,8 @@ def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], us
         if reply_to_id is None:
             raise MessageNotFound("The message that this replies to does not exist.")
     content, metadata = (
-        _bounded(draft.content, "/content", MAX_CONTENT_BYTES),
-        _bounded(draft.metadata, "/metadata", MAX_METADATA_BYTES),
+        require_bounded(draft.content, "/content", MAX_CONTENT_BYTES),
+        require_bounded(draft.metadata, "/metadata", MAX_METADATA_BYTES),
     )
     mentions = [str(users[name]) for name in dict.fromkeys(draft.mentions)]
     key = DraftKey(conversations[draft.conversation], users[draft.sender], draft.client_message_id, reply_to_id)
@@ -242,7 +242,8 @@ def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], us
     return _Prepared(position, draft, key, content, metadata, mentions, digest)
 
 
-def _bounded(value: dict[str, Any], pointer: str, limit_bytes: int) -> str:
+def require_bounded(value: dict[str, Any], pointer: str, limit_bytes: int) -> str:
+    """The value as JSON text. Raises PayloadTooLarge, naming the field, if that is longer than the limit."""
     encoded = wire.dumps(value)
     if len(encoded) > limit_bytes:
         refusal = PayloadTooLarge(f"{pointer} is larger than {limit_bytes} bytes.")

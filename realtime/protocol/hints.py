@@ -56,7 +56,23 @@ class PresenceHint:
     frame: str
 
 
-Hint = EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint
+@dataclass(frozen=True, slots=True)
+class UserHint:
+    """Something for all of one user's connections."""
+
+    user_id: UUID
+    frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnlookersHint:
+    """Something for whoever is looking at a conversation."""
+
+    conversation_id: UUID
+    frame: str
+
+
+Hint = EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint | UserHint | OnlookersHint
 
 
 def encode(hint: Hint) -> bytes:
@@ -74,15 +90,19 @@ def encode(hint: Hint) -> bytes:
             return f"{header}\n{hint.external_user_id}".encode()
         case PresenceHint():
             header = f"p {hint.user_id.hex} {_joined(hint.conversation_ids)}"
+        case UserHint():
+            header = f"u {hint.user_id.hex}"
+        case OnlookersHint():
+            header = f"o {hint.conversation_id.hex}"
     return f"{header}\n{hint.frame}".encode()
 
 
 def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
     """None for what this version does not understand: an older or newer process may share the channel."""
     header, _, body = payload.partition(b"\n")
-    kind, *fields = header.decode().split(" ")
-    frame = body.decode()
     try:
+        kind, *fields = header.decode().split(" ")
+        frame = body.decode()
         match kind, fields:
             case "e", [conversation, seq]:
                 return EventHint(UUID(conversation), int(seq), frame)
@@ -95,6 +115,10 @@ def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
                 return TypingHint(UUID(conversation), UUID(user), frame, is_typing == "1")
             case "p", [user, conversations]:
                 return PresenceHint(UUID(user), _split(conversations), frame)
+            case "u", [user]:
+                return UserHint(UUID(user), frame)
+            case "o", [conversation]:
+                return OnlookersHint(UUID(conversation), frame)
     except ValueError:
         return None
     return None

@@ -1,0 +1,78 @@
+"""What is unread for a member: the one place with the rule.
+
+Unread are the messages after the member's read position (which is never before where their view begins) that are not
+
+- their own: sending moves the read position to the message that was sent;
+- the system's, or silent: these are never unread for anybody;
+- deleted.
+
+Replies in threads count like any other message. Every message carries the log's unread index, how many messages that
+can be unread there were up to and with it; so a count is the difference of two indexes, less the exceptions since the
+read position: own messages (counted when the position was last moved back) and deleted ones (a partial index).
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import connection
+
+_COUNTS = """
+SELECT p.conversation_id, c.unread_total - p.read_index - p.own_since_read - (
+  SELECT count(*) FROM messaging_message m
+  WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
+    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system')
+FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
+WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""
+
+_INDEX_AT = """
+SELECT unread_index FROM messaging_message WHERE conversation_id = %s AND seq <= %s ORDER BY seq DESC LIMIT 1"""
+
+_OWN_AFTER = """
+SELECT count(*) FROM messaging_message
+WHERE conversation_id = %s AND seq > %s AND sender_id = %s AND NOT silent AND type <> 'system'"""
+
+_LAST_SEQ = "SELECT last_seq FROM messaging_conversation WHERE id = %s"
+
+_RECOUNT = """
+SELECT p.user_id, count(m.id) FROM messaging_participant p
+LEFT JOIN messaging_message m ON m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq
+  AND m.sender_id IS DISTINCT FROM p.user_id AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system'
+WHERE p.conversation_id = %s GROUP BY p.user_id"""
+
+
+def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, int]:
+    """The member's unread messages in each of these conversations (None: in all of theirs). One statement; the cost
+    does not grow with the number of unread messages, only with that of deleted ones among them."""
+    ids = None if conversation_ids is None else list(conversation_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, [user_id, ids, ids])
+        return dict(cursor.fetchall())
+
+
+def recount(conversation_id: UUID) -> dict[UUID, int]:
+    """Every member's unread messages counted one by one from the log. For checking: the cost is the unread rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RECOUNT, [conversation_id])
+        return dict(cursor.fetchall())
+
+
+def index_at(conversation_id: UUID, seq: int) -> int:
+    """The log's unread index at `seq`. One row of an index."""
+    return _one(_INDEX_AT, conversation_id, seq)
+
+
+def own_after(conversation_id: UUID, user_id: UUID, seq: int) -> int:
+    """The user's own messages after `seq` that can be unread. Cost: the rows after `seq`."""
+    return _one(_OWN_AFTER, conversation_id, seq, user_id)
+
+
+def last_seq(conversation_id: UUID) -> int:
+    """Where the log ends now."""
+    return _one(_LAST_SEQ, conversation_id)
+
+
+def _one(statement: str, *parameters: UUID | int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        row = cursor.fetchone()
+    return 0 if row is None else int(row[0])

@@ -1,0 +1,216 @@
+"""What is done to messages that are there: edit, delete, react, pin."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.utils import timezone
+
+from messagecore.kernel import validation
+from messagecore.kernel.errors import Conflict, NotFound, PermissionDenied
+from messagecore.kernel.ids import find_uuid
+from messaging import roles
+from messaging.access import ConversationAccess, access_conversation, unknown_ids
+from messaging.models import (
+    Conversation,
+    Message,
+    MessageRevision,
+    MessageType,
+    Participant,
+    PinnedMessage,
+    Reaction,
+    User,
+)
+from messaging.queries.identity import resolve
+from messaging.services import log
+from messaging.services.log import Entry
+from messaging.services.sending import MAX_CONTENT_BYTES, MAX_METADATA_BYTES, require_bounded
+
+MAX_REACTION_NAMES = 100
+"""Different reactions that one message may have."""
+
+MAX_PINS = 100
+
+
+class MessageNotFound(NotFound):
+    code = "message_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAccess:
+    """A message that the caller may see, in a conversation that they may see."""
+
+    message: Message
+    conversation: ConversationAccess
+
+
+def access_message(message_id: str, actor: User | None) -> MessageAccess:
+    """`actor` None sees every message, a user those of their conversations from where their view begins.
+
+    Raises MessageNotFound.
+    """
+    uuid = find_uuid(message_id)
+    message = None if uuid is None else Message.objects.filter(pk=uuid).first()
+    if message is None:
+        raise MessageNotFound
+    try:
+        conversation = access_conversation(str(message.conversation_id), actor)
+    except NotFound:
+        raise MessageNotFound from None
+    if message.seq < conversation.visible_from_seq:
+        raise MessageNotFound
+    return MessageAccess(message, conversation)
+
+
+def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str, Any], actor: User | None) -> Message:
+    """Replaces the content, and mentions and metadata where given; what was there stays as a revision.
+
+    Only the author may, and the integrator. Raises PermissionDenied, Conflict (deleted, or the system's),
+    ValidationFailed (content that its type does not allow), PayloadTooLarge.
+    """
+    locked = log.lock(access.message.conversation_id)
+    message = _current(access.message)
+    if message.deleted_at is not None:
+        raise Conflict("The message is deleted.")
+    if message.type == MessageType.SYSTEM:
+        raise Conflict("A system message cannot be edited.")
+    if actor is not None and message.sender_id != actor.id:
+        raise PermissionDenied("Only its author may edit a message.")
+    validation.validate("ContentByType", {"type": message.type, "content": change["content"]})
+    require_bounded(change["content"], "/content", MAX_CONTENT_BYTES)
+    require_bounded(change.get("metadata", {}), "/metadata", MAX_METADATA_BYTES)
+
+    now = log.advance(locked, events=1)
+    MessageRevision.objects.create(
+        message=message,
+        content=message.content,
+        mentions=message.mentions,
+        metadata=message.metadata,
+        replaced_at=now,
+    )
+    message.content = change["content"]
+    if "mentions" in change:
+        message.mentions = _mentioned(change["mentions"])
+    message.metadata = change.get("metadata", message.metadata)
+    message.edited_at = message.updated_at = now
+    message.save(update_fields=["content", "mentions", "metadata", "edited_at", "updated_at"])
+    log.append(tenant_id, locked, [Entry("message_updated", message.id, {})], actor=actor, now=now)
+    return message
+
+
+def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
+    """Deletes for everyone. A tombstone keeps the seq; content, history, reactions and pin are gone. Deleting what is
+    deleted changes nothing. The author may, those whose role may, and the integrator. Raises PermissionDenied."""
+    locked = log.lock(access.message.conversation_id)
+    message = _current(access.message)
+    if message.deleted_at is not None:
+        return message
+    if actor is not None and message.sender_id != actor.id:
+        _require(access, actor, roles.Action.DELETE_ANY_MESSAGE)
+    now = log.advance(locked, events=1)
+    message.revisions.all().delete()
+    message.reactions.all().delete()
+    PinnedMessage.objects.filter(message=message).delete()
+    if message.thread_id is not None:
+        Message.objects.filter(pk=message.thread_id).update(reply_count=F("reply_count") - 1)
+    message.content, message.mentions, message.metadata, message.reaction_count = {}, [], {}, 0
+    message.deleted_at = message.updated_at = now
+    message.save(update_fields=["content", "mentions", "metadata", "reaction_count", "deleted_at", "updated_at"])
+    log.append(tenant_id, locked, [Entry("message_deleted", message.id, {})], actor=actor, now=now)
+    return message
+
+
+def add_reaction(*, tenant_id: UUID, access: MessageAccess, name: str, user: User) -> Message:
+    """Gives a reaction; giving it twice changes nothing. Raises Conflict (deleted, or MAX_REACTION_NAMES different
+    ones are there), PermissionDenied."""
+    locked = log.lock(access.message.conversation_id)
+    message = _current(access.message)
+    if message.deleted_at is not None:
+        raise Conflict("The message is deleted.")
+    _require(access, user, roles.Action.REACT)
+    names = set(message.reactions.values_list("name", flat=True))
+    if name not in names and len(names) >= MAX_REACTION_NAMES:
+        raise Conflict(f"A message has at most {MAX_REACTION_NAMES} different reactions.")
+    if message.reactions.filter(user=user, name=name).exists():
+        return message
+    Reaction.objects.create(message=message, user=user, name=name, created_at=timezone.now())
+    _record_reaction(tenant_id, locked, message, type_="reaction_added", name=name, user=user)
+    return message
+
+
+def remove_reaction(*, tenant_id: UUID, access: MessageAccess, name: str, user: User) -> Message:
+    """Takes an own reaction back; taking back what is not there changes nothing."""
+    locked = log.lock(access.message.conversation_id)
+    message = _current(access.message)
+    deleted, _ = message.reactions.filter(user=user, name=name).delete()
+    if deleted:
+        _record_reaction(tenant_id, locked, message, type_="reaction_removed", name=name, user=user)
+    return message
+
+
+def _record_reaction(
+    tenant_id: UUID, locked: Conversation, message: Message, *, type_: str, name: str, user: User
+) -> None:
+    now = log.advance(locked, events=1)
+    message.reaction_count = message.reactions.count()
+    message.save(update_fields=["reaction_count"])
+    count = message.reactions.filter(name=name).count()
+    log.append(tenant_id, locked, [Entry(type_, message.id, {"name": name, "count": count})], actor=user, now=now)
+
+
+def pin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
+    """Keeps a message in sight; pinning twice changes nothing. Raises Conflict (deleted, too many), PermissionDenied."""
+    locked = log.lock(access.message.conversation_id)
+    message = _current(access.message)
+    if message.deleted_at is not None:
+        raise Conflict("The message is deleted.")
+    _require(access, actor, roles.Action.PIN)
+    if PinnedMessage.objects.filter(message=message).exists():
+        return message
+    if locked.pins.count() >= MAX_PINS:
+        raise Conflict(f"A conversation has at most {MAX_PINS} pinned messages.")
+    now = log.advance(locked, events=1)
+    PinnedMessage.objects.create(conversation=locked, message=message, pinned_by=actor, pinned_at=now)
+    log.append(tenant_id, locked, [Entry("message_pinned", message.id, {})], actor=actor, now=now)
+    return message
+
+
+def unpin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
+    """Unpinning what is not pinned changes nothing. Raises PermissionDenied."""
+    locked = log.lock(access.message.conversation_id)
+    _require(access, actor, roles.Action.PIN)
+    deleted, _ = PinnedMessage.objects.filter(message=access.message).delete()
+    if deleted:
+        now = log.advance(locked, events=1)
+        log.append(tenant_id, locked, [Entry("message_unpinned", access.message.id, {})], actor=actor, now=now)
+    return _current(access.message)
+
+
+def _current(message: Message) -> Message:
+    """The row under the conversation's lock. Raises MessageNotFound if it went meanwhile."""
+    current = Message.objects.filter(pk=message.pk).first()
+    if current is None:
+        raise MessageNotFound
+    return current
+
+
+def _require(access: MessageAccess, actor: User | None, action: roles.Action) -> None:
+    """The integrator may everything; a user what their role may, as it is now. Raises PermissionDenied,
+    MessageNotFound (they were removed meanwhile)."""
+    if actor is None:
+        return
+    conversation = access.conversation.conversation
+    place = Participant.objects.filter(conversation=conversation, user=actor).first()
+    if place is None:
+        raise MessageNotFound
+    roles.require(place.role, action, in_direct=conversation.type == "direct")
+
+
+def _mentioned(names: Sequence[str]) -> list[str]:
+    found = resolve("user", names)
+    missing = [(position, name) for position, name in enumerate(names) if name not in found]
+    if missing:
+        raise unknown_ids("/mentions", missing)
+    return [str(found[name]) for name in dict.fromkeys(names)]
