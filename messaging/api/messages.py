@@ -83,21 +83,19 @@ class ConversationHistory(TenantView):
         actor = find_acting_user(call.caller)
         access = access_conversation(conversationId, actor)
         query = call.query
-        history = read_history(
-            access,
-            HistoryRequest(
-                page=query["page"],
-                limit=query["limit"],
-                before=query["before"],
-                before_seq=query["beforeSeq"],
-                after_seq=query["afterSeq"],
-                around=query["around"],
-            ),
+        wanted = HistoryRequest(
+            page=query["page"],
+            limit=query["limit"],
+            before=query["before"],
+            before_seq=query["beforeSeq"],
+            after_seq=query["afterSeq"],
+            around=query["around"],
         )
+        history = read_history(access, wanted)
         return {
             "messages": [rendering.render_message(view) for view in history.messages],
             "pagination": {
-                "page": query["page"],
+                "page": query["page"] if wanted.is_by_page else None,
                 "limit": query["limit"],
                 "total": history.total,
                 "hasMore": history.has_more,

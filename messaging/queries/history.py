@@ -34,6 +34,11 @@ class HistoryRequest:
     after_seq: int | None = None
     around: str | None = None
 
+    @property
+    def is_by_page(self) -> bool:
+        """Whether page numbers go on from here; from a cursor the next cursor does."""
+        return self.before_seq is None and self.after_seq is None and self.around is None
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -59,7 +64,7 @@ def read_history(access: ConversationAccess, wanted: HistoryRequest) -> History:
     given = [name for name, value in anchors.items() if value is not None]
     if len(given) > 1:
         raise ValidationFailed([FieldError(f"/{name}", "cannot be combined with another anchor") for name in given])
-    if wanted.page > 1 and given and given[0] != "before":
+    if wanted.page > 1 and not wanted.is_by_page:
         raise ValidationFailed([FieldError("/page", f"cannot be combined with {given[0]}")])
     if wanted.page * wanted.limit > MAX_ROWS_BY_PAGE:
         raise PageTooDeep
@@ -94,7 +99,7 @@ def _around(view: Viewpoint, anchor: str, limit: int) -> tuple[list[MessageView]
     elif anchor.isascii() and anchor.isdigit() and len(anchor) <= 18:
         seq = int(anchor)
     else:
-        raise ValidationFailed([FieldError("around", "must be a message id or a seq")])
+        raise ValidationFailed([FieldError("/around", "must be a message id or a seq")])
     older = messages.newest(view, before_seq=seq, limit=limit // 2 + 1)
     has_more = len(older) > limit // 2
     older = older[: limit // 2][::-1]
@@ -108,7 +113,7 @@ def _older_exists(view: Viewpoint, shown: Sequence[MessageView], from_seq: int) 
 
 def _position(view: Viewpoint, message_id: UUID) -> int:
     position = messages.find_position(view.conversation_id, message_id)
-    if position is None:
+    if position is None or position.seq < view.visible_from_seq:
         raise MessageNotFound
     return position.seq
 
