@@ -17,7 +17,7 @@ class ApiKey(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="api_keys")
     kind = models.CharField(_("kind"), max_length=16, choices=KeyKind)
-    name = models.CharField(_("name"), max_length=100, default="default")
+    name = models.CharField(_("name"), max_length=255, default="default")
     prefix = models.CharField(
         _("prefix"), max_length=16, db_index=True, help_text=_("The visible beginning of the key.")
     )

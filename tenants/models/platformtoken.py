@@ -11,7 +11,7 @@ class PlatformToken(models.Model):
     """`mc_pt_…`: named, scoped, expiring, revocable; kept as a keyed hash."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    name = models.CharField(_("name"), max_length=100)
+    name = models.CharField(_("name"), max_length=255)
     prefix = models.CharField(_("prefix"), max_length=16, db_index=True)
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     scopes = models.JSONField(
