@@ -14,7 +14,7 @@ export function setText(node, text) {
 
 /**
  * Makes the children of `parent` stand for `items`, in order: elements of known keys are kept and moved, others made,
- * those left over removed. `create(item)` gives an element, `update(element, item)` brings it up to date.
+ * those left over removed. No two items may have the same key. `create(item)` gives an element, `update(element, item)` brings it up to date.
  */
 export function reconcile(parent, items, { keyOf, create, update }) {
   const left = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -34,21 +34,24 @@ export function reconcile(parent, items, { keyOf, create, update }) {
   for (const node of left.values()) node.remove();
 }
 
+// White letters are readable on all of these.
+const HUES = [212, 262, 328, 12, 158, 190, 284, 236];
+
 function hueOf(id) {
-  let hue = 7;
-  for (const character of id) hue = (hue * 31 + character.codePointAt(0)) % 360;
-  return hue;
+  let sum = 0;
+  for (const character of id) sum = (sum * 31 + character.codePointAt(0)) % 9973;
+  return HUES[sum % HUES.length];
 }
 
 function initialsOf(name) {
-  const words = name.trim().split(/\s+/);
-  const first = [...words[0]][0] ?? '?';
-  // 王芳 is one glyph; Alice Li is two letters.
-  if (words.length === 1 || /\p{Script=Han}/u.test(first)) return first.toUpperCase();
-  return (first + [...words.at(-1)][0]).toUpperCase();
+  const words = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const [first, last] = [words[0] ?? '?', words.at(-1) ?? '?'].map((word) => [...word][0].toUpperCase());
+  // 王芳 is one glyph, Alice Li two letters; a mix of scripts looks like neither.
+  const isPlain = /^\p{Script=Latin}{2}$/u.test(first + last);
+  return words.length > 1 && isPlain ? first + last : first;
 }
 
-/** A picture of somebody, or their initials on a colour of their own. */
+/** A picture of somebody, or their initials on a colour that `id` decides. */
 export function avatar({ id, name, url = null }) {
   const node = make('span', 'avatar', initialsOf(name));
   node.setAttribute('aria-hidden', 'true');

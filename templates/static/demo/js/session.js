@@ -1,6 +1,6 @@
 // One user at work: the socket, the routes, the store and the outbox, put together. The views call these verbs.
 
-import { Api } from './api.js';
+import { Api, ApiError } from './api.js';
 import { jitteredDelay, sleep } from './backoff.js';
 import { catchUp } from './catchup.js';
 import { Outbox } from './outbox.js';
@@ -127,7 +127,7 @@ export class Session extends EventTarget {
         : { type: 'group', title: title || null, participantIds: userIds };
     const made = await this.#api.createConversation(body);
     this.store.putConversation(made);
-    await this.open(made.id);
+    this.open(made.id);
   }
 
   // --- connection ---
@@ -154,12 +154,14 @@ export class Session extends EventTarget {
         await catchUp({ api: this.#api, store: this.store });
         break;
       } catch (error) {
-        if (!error.retryable) console.error(error);
+        if (!(error instanceof ApiError)) throw error;
+        if (round === this.#round) this.store.setTrouble(error);
         await sleep(500 + jitteredDelay(attempt));
       }
       if (round !== this.#round) return;
     }
     if (round !== this.#round) return;
+    this.store.setTrouble(null);
     const held = this.#held;
     this.#held = null;
     for (const [type, data] of held) this.#apply(type, data);

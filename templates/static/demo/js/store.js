@@ -10,6 +10,8 @@ export class Store extends EventTarget {
   #positions;
   #changed = new Set();
   connection = { name: 'stopped' };
+  /** Why the conversations cannot be loaded, an ApiError; null while all is well. */
+  trouble = null;
   conversations = new Map();
   logs = new Map();
   openId = null;
@@ -34,6 +36,11 @@ export class Store extends EventTarget {
       for (const id of this.typing.keys()) this.#clearTyping(id);
       this.#tell('presence', 'typing');
     }
+    this.#tell('connection');
+  }
+
+  setTrouble(error) {
+    this.trouble = error;
     this.#tell('connection');
   }
 

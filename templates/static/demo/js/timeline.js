@@ -19,12 +19,16 @@ export function timeline(messages, entries, ownId) {
     items.push(item);
     previous = item;
   };
+  const arrived = new Set();
   for (const message of messages) {
     const isMine = message.senderId === ownId;
     const key = isMine && message.clientMessageId ? message.clientMessageId : message.id;
+    arrived.add(key);
     add({ kind: 'message', key, at: message.createdAt, senderId: message.senderId, isMine, message });
   }
   for (const entry of entries) {
+    // In the log already; the outbox hears of it in a moment.
+    if (arrived.has(entry.clientMessageId)) continue;
     add({ kind: 'message', key: entry.clientMessageId, at: entry.createdAt, senderId: ownId, isMine: true, entry });
   }
   return items;

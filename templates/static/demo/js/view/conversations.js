@@ -35,9 +35,10 @@ export class ConversationsView {
     button.type = 'button';
     button.addEventListener('click', () => this.#onOpen(conversation.id));
     const partner = partnerOf(conversation, this.#store.userId);
+    button.toggleAttribute('data-direct', partner !== null);
     const name = conversationTitle(conversation, this.#store.userId);
     const face = make('span', 'face');
-    face.append(avatar({ id: partner?.id ?? conversation.id, name, url: partner?.avatarUrl }), make('span', 'presence'));
+    face.append(avatar({ id: partner?.externalUserId ?? conversation.id, name, url: partner?.avatarUrl }), make('span', 'presence'));
     const words = make('span', 'words');
     words.append(make('span', 'title'), make('span', 'when'), make('span', 'last'), make('span', 'unread'));
     button.append(face, words);

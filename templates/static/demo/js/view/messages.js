@@ -86,7 +86,7 @@ export class MessagesView {
     if (!item.isMine) {
       const sender = item.message.sender;
       const name = userName(sender);
-      node.append(avatar({ id: sender?.id ?? item.key, name, url: sender?.avatarUrl }));
+      node.append(avatar({ id: sender?.externalUserId ?? item.key, name, url: sender?.avatarUrl }));
       bubble.append(make('span', 'author', name));
     }
     const meta = make('span', 'meta');

@@ -76,7 +76,7 @@ export class PaneView {
   #head({ users, isAlone, onPick }) {
     const { user } = this.#session;
     const find = (name) => this.element.querySelector(name);
-    find('.me-avatar').append(avatar({ id: user.id, name: user.displayName }));
+    find('.me-avatar').append(avatar({ id: user.externalUserId, name: user.displayName }));
     const picker = find('.user-picker');
     for (const candidate of users) picker.append(new Option(candidate.displayName, candidate.externalUserId));
     picker.value = user.externalUserId;
@@ -100,8 +100,9 @@ export class PaneView {
     setText(this.element.querySelector('.connection-text'), t(key, { seconds }));
     this.element.querySelector('.connect-now').hidden = state.name !== 'waiting' && state.name !== 'refused';
     const refusal = this.element.querySelector('.refusal');
-    refusal.hidden = state.name !== 'refused';
-    setText(refusal, state.name === 'refused' ? t('refused', { message: state.message, code: state.code }) : '');
+    const [reason, error] = state.name === 'refused' ? ['refused', state] : ['notLoaded', this.#store.trouble];
+    refusal.hidden = error === null;
+    setText(refusal, error === null ? '' : t(reason, { message: error.message, code: error.code }));
   }
 
   #showPeople() {
