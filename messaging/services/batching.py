@@ -7,10 +7,12 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
 from django.conf import settings
+from django.db import Error as DatabaseError  # the whole family: a connection that broke raises InterfaceError, too
 from django.db import close_old_connections, connection, transaction
 
 from messagecore.kernel import metrics
@@ -42,6 +44,7 @@ class SendBatcher:
 
     def __init__(self, *, threads: int) -> None:
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
+        self._closing = False
         self._threads = [
             threading.Thread(target=self._run, name=f"commit-{number}", daemon=True) for number in range(threads)
         ]
@@ -51,7 +54,9 @@ class SendBatcher:
     def submit(self, tenant: TenantCard, draft: Draft, *, via: str) -> Future[Sent]:
         """The future's result is there once the draft's own row is durable; its exception is the Refusal.
 
-        Raises ServiceUnavailable when MAX_WAITING drafts are waiting already."""
+        Raises ServiceUnavailable when MAX_WAITING drafts are waiting already, and once it was closed."""
+        if self._closing:
+            raise ServiceUnavailable
         waiting = _Waiting(tenant, draft, via)
         try:
             self._waiting.put_nowait(waiting)
@@ -61,23 +66,34 @@ class SendBatcher:
         return waiting.outcome
 
     def close(self, *, timeout_s: float) -> None:
-        """Lets what is waiting finish, then ends the threads."""
-        for _ in self._threads:
-            self._waiting.put(None)
+        """Lets what is waiting finish, then ends the threads; what is not stored by then is refused. Blocks."""
         deadline = time.monotonic() + timeout_s
+        self._closing = True
+        with suppress(queue.Full):
+            for _ in self._threads:
+                self._waiting.put(None, timeout=max(0.0, deadline - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        with suppress(queue.Empty):
+            while True:
+                waiting = self._waiting.get_nowait()
+                if waiting is not None and waiting.outcome.set_running_or_notify_cancel():
+                    _settle(waiting, ServiceUnavailable())
 
     def _run(self) -> None:
         last_used = time.monotonic()
         while True:
             batch, closing = self._gather()
             if batch:
-                if time.monotonic() - last_used > CHECK_CONNECTION_AFTER_S:
-                    close_old_connections()
                 metrics.COMMIT_POOL.inc()
                 try:
+                    if time.monotonic() - last_used > CHECK_CONNECTION_AFTER_S:
+                        close_old_connections()
                     self._commit(batch)
+                except Exception:
+                    # A thread that ends would take its share of all later sends with it.
+                    logger.exception("a batch of %d drafts failed", len(batch))
+                    self._fail(batch)
                 finally:
                     metrics.COMMIT_POOL.dec()
                 last_used = time.monotonic()
@@ -108,24 +124,26 @@ class SendBatcher:
             segments[waiting.tenant].append(waiting)
         done: list[tuple[_Waiting, Sent | Refusal]] = []
         failed: list[_Waiting] = []
+        is_committed = threading.Event()
         started = time.perf_counter()
         try:
             # Tenants in id order: with conversations sorted within each, two batches never wait for each other.
             with transaction.atomic():
+                transaction.on_commit(is_committed.set)
                 for tenant in sorted(segments, key=lambda card: card.id):
                     segment = segments[tenant]
                     try:
                         done += self._send(tenant, segment)
-                    except Exception:
-                        logger.warning(
-                            "a segment of %d drafts failed and is retried singly", len(segment), exc_info=True
-                        )
+                    except Exception as error:
+                        # Among them what clients can bring about: one id used for two conversations at this moment.
+                        logger.warning("a segment of %d drafts failed and is retried singly: %s", len(segment), error)
                         failed += segment
-        except Exception:
-            logger.exception("a batch of %d drafts was not committed", len(batch))
-            connection.close_if_unusable_or_obsolete()
-            for waiting in batch:
-                waiting.outcome.set_exception(ServiceUnavailable())
+            # Django rolls back without a word when a savepoint could not be: the connection broke in a later segment.
+            if not is_committed.is_set():
+                raise DatabaseError("the connection was lost")
+        except DatabaseError as error:
+            logger.warning("a batch of %d drafts was not committed: %s", len(batch), error)
+            self._fail(batch)
             return
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         for waiting, outcome in done:
@@ -142,14 +160,27 @@ class SendBatcher:
         return list(zip(segment, outcomes, strict=True))
 
     def _retry(self, waiting: _Waiting) -> None:
+        outcome: Sent | Refusal
         try:
             with transaction.atomic():
                 ((_, outcome),) = self._send(waiting.tenant, [waiting])
+        except DatabaseError as error:
+            logger.warning("a draft could not be stored: %s", error)
+            self._fail([waiting])
         except Exception:
             logger.exception("a draft could not be stored")
+            self._fail([waiting])
+        else:
+            _settle(waiting, outcome)
+
+    @staticmethod
+    def _fail(batch: Sequence[_Waiting]) -> None:
+        """Answers whoever was not answered yet, and lets go of a connection that is broken."""
+        for waiting in batch:
+            if not waiting.outcome.done():
+                _settle(waiting, ServiceUnavailable())
+        with suppress(DatabaseError):
             connection.close_if_unusable_or_obsolete()
-            outcome = ServiceUnavailable()
-        _settle(waiting, outcome)
 
 
 def _settle(waiting: _Waiting, outcome: Sent | Refusal) -> None:
