@@ -26,7 +26,7 @@ def main() -> None:
         workers=env.web_processes,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws="realtime.transport:SocketTransport",
         ws_max_size=2 * 1024 * 1024,
         ws_ping_interval=20,
         ws_ping_timeout=20,

@@ -21,9 +21,10 @@ from messaging.services.sending import draft_from_body
 from realtime.broker import publisher
 from realtime.connection import Connection
 from realtime.database import DatabaseError, in_database_thread
-from realtime.hub import Hub, Room
+from realtime.hub import Hub
 from realtime.presence import PresenceStore
 from realtime.protocol import frames, hints
+from realtime.rooms import Room
 from tenants.cards import TenantCard
 from tenants.scope import tenant_scope
 

@@ -3,15 +3,20 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from messagecore.kernel import metrics
+from realtime.protocol import frames
 from tenants.cards import TenantCard
 
-Send = Callable[[dict[str, object]], Awaitable[None]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 TOO_SLOW = 4008
+CLOSE_WITHIN_S = 5.0
+"""What is queued has this long to go out before a close; a client that does not read does not hold us up."""
 
 
 class Connection:
@@ -28,17 +33,22 @@ class Connection:
         self.token_issued_at: datetime | None = None
         self.conversations: set[UUID] = set()
         self.looking_at: set[UUID] = set()
-        # While the hub reads the memberships: the conversations that the user left in that moment.
-        self.left_meanwhile: set[UUID] | None = None
+        # While the hub reads the memberships: what hints said of them in that moment, by the seq of its event.
+        self.meanwhile: dict[UUID, int] | None = None
+        # Set when nothing more will be written; whoever owns the socket may let it go.
+        self.ended = asyncio.Event()
         self._send = send
         self._max_frames = max_frames
         self._max_bytes = max_bytes
-        self._queue: deque[str] = deque()
+        self._queue: deque[tuple[str, bool]] = deque()
         self._queued_bytes = 0
+        self._ephemeral_frames = 0
         self._held: list[str] | None = []
         self._wake = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._hurry: asyncio.TimerHandle | None = None
+        self._hurrying: asyncio.Task[None] | None = None
 
     @property
     def is_closing(self) -> bool:
@@ -65,40 +75,101 @@ class Connection:
         """Queues a frame whatever was opened: answers to commands go this way."""
         if self._closing is not None:
             return
-        if len(self._queue) >= self._max_frames or self._queued_bytes + len(frame) > self._max_bytes:
+        if self._is_full(frame) and not ephemeral and self._ephemeral_frames:
+            self._drop_ephemeral()
+        if self._is_full(frame):
             if ephemeral:
                 metrics.FRAMES_DROPPED.inc()
-                return
-            self._queue.clear()
-            self.close(TOO_SLOW, "too slow: reconnect and resume")
+            else:
+                self._overflow()
             return
-        self._queue.append(frame)
-        self._queued_bytes += len(frame)
-        self._wake.set()
+        self._append(frame, ephemeral=ephemeral)
 
-    def close(self, code: int, reason: str) -> None:
-        """Sends what is queued, then closes. The first close wins."""
+    def disconnect(self, code: int, reason: str, *, reconnect: bool) -> None:
+        """Tells the client why, behind what is queued, and closes. The first one wins."""
         if self._closing is None:
-            self._closing = (code, reason)
-            self._wake.set()
+            self._append(_disconnecting(code, reason, reconnect=reconnect))
+            self._close(code, reason, within_s=CLOSE_WITHIN_S)
 
     async def finish(self) -> None:
         """Ends the writer; the socket is gone."""
         self._closing = self._closing or (1000, "")
+        if self._hurry is not None:
+            self._hurry.cancel()
+        tasks = [task for task in (self._hurrying, self._writer) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._queue.clear()
+        self.ended.set()
+
+    def _is_full(self, frame: str) -> bool:
+        return len(self._queue) >= self._max_frames or self._queued_bytes + len(frame) > self._max_bytes
+
+    def _append(self, frame: str, *, ephemeral: bool = False) -> None:
+        self._queue.append((frame, ephemeral))
+        self._queued_bytes += len(frame)
+        self._ephemeral_frames += ephemeral
+        self._wake.set()
+
+    def _drop_ephemeral(self) -> None:
+        metrics.FRAMES_DROPPED.inc(self._ephemeral_frames)
+        self._queue = deque(entry for entry in self._queue if not entry[1])
+        self._queued_bytes = sum(len(frame) for frame, _ in self._queue)
+        self._ephemeral_frames = 0
+
+    def _overflow(self) -> None:
+        """What is queued would come with a hole behind it; the client gets it all when it resumes."""
+        self._queue.clear()
+        self._queued_bytes = self._ephemeral_frames = 0
+        self._append(_disconnecting(TOO_SLOW, _TOO_SLOW_REASON, reconnect=True))
+        self._close(TOO_SLOW, _TOO_SLOW_REASON, within_s=0)
+
+    def _close(self, code: int, reason: str, *, within_s: float) -> None:
+        # A control frame holds 125 bytes, two of them the code.
+        self._closing = (code, reason.encode()[:123].decode(errors="ignore"))
+        self._wake.set()
+        self._hurry = asyncio.get_running_loop().call_later(within_s, self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        self._hurrying = asyncio.get_running_loop().create_task(self._close_now())
+
+    async def _close_now(self) -> None:
+        """Closes past a writer that waits for a client which does not read: the server's transport takes `urgent`
+        messages whatever is still in its buffers, and gives up on the client soon after (realtime.transport)."""
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+        assert self._closing is not None
+        code, reason = self._closing
+        with suppress(Exception):  # whatever the transport says of a socket that is gone
+            if self._queue:
+                await self._send({"type": "websocket.send", "text": self._queue[-1][0], "urgent": True})
+            await self._send({"type": "websocket.close", "code": code, "reason": reason, "urgent": True})
+        self.ended.set()
 
     async def _write(self) -> None:
-        while True:
-            while self._queue:
-                frame = self._queue.popleft()
-                self._queued_bytes -= len(frame)
-                await self._send({"type": "websocket.send", "text": frame})
-            if self._closing is not None:
-                code, reason = self._closing
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-                return
-            self._wake.clear()
-            if not self._queue and self._closing is None:
+        with suppress(Exception):  # the transport's word for a socket that is gone; each server has its own
+            while True:
+                while self._queue:
+                    await self._send({"type": "websocket.send", "text": self._take()})
+                if self._closing is not None:
+                    code, reason = self._closing
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                    break
+                self._wake.clear()
                 await self._wake.wait()
+        self.ended.set()
+
+    def _take(self) -> str:
+        frame, ephemeral = self._queue.popleft()
+        self._queued_bytes -= len(frame)
+        self._ephemeral_frames -= ephemeral
+        return frame
+
+
+_TOO_SLOW_REASON = "too slow: reconnect and resume"
+
+
+def _disconnecting(code: int, reason: str, *, reconnect: bool) -> str:
+    return frames.event("disconnecting", {"code": code, "reason": reason, "reconnect": reconnect})

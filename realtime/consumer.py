@@ -6,6 +6,8 @@ one of them to close database connections that this consumer never opens.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,7 +15,6 @@ import redis
 from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
 from django.conf import settings
-from django.db import DatabaseError
 from django.utils import timezone
 
 from messagecore.kernel import context, ids, metrics, wire
@@ -21,12 +22,12 @@ from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from messaging.services import reading
 from realtime.commands import HANDLERS, Session
 from realtime.connection import Connection
-from realtime.database import in_database_thread
-from realtime.hub import REFUSED, hub
+from realtime.database import DatabaseError, in_database_thread
+from realtime.hub import REFUSED, RESTARTING, hub
 from realtime.limits import TokenBucket
 from realtime.process import presence_store
 from realtime.protocol import frames
-from realtime.watch import TENANT_INACTIVE, announce_presence, disconnect
+from realtime.watch import TENANT_INACTIVE, announce_presence
 from tenants.api.authentication import TokenRequired, bearer, client_address, host_without_port
 from tenants.cards import Caller
 from tenants.services import authentication
@@ -35,7 +36,14 @@ logger = logging.getLogger(__name__)
 
 NOT_AUTHENTICATED_IN_TIME, TOKEN_EXPIRED, BAD_FRAMES, TOO_FAST = 4001, 4010, 4013, 4029
 MAX_REFUSED_FOR_SPEED = 500
-"""Commands above the rate that are answered with an error before the connection is closed."""
+"""Commands above the rate that are answered with an error before the connection is closed; forgiven at the rate that
+a connection may keep up."""
+
+
+Message = dict[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class NotAuthenticated(Refusal):
@@ -44,10 +52,6 @@ class NotAuthenticated(Refusal):
 
 class AlreadyAuthenticated(Refusal):
     code = "already_authenticated"
-
-
-class FrameTooLarge(Refusal):
-    code = "frame_too_large"
 
 
 class TooManyFrames(Refusal):
@@ -62,14 +66,40 @@ class SocketConsumer(AsyncConsumer):
 
     channel_layer_alias = ""  # control goes over the hub's own channels; no layer channel for every socket
 
-    async def dispatch(self, message: dict[str, Any]) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """However the socket ends, nothing of it stays behind in the hub."""
+        self._connection = Connection(
+            str(ids.new_id()),
+            send,
+            max_frames=settings.SOCKET_MAX_QUEUED_FRAMES,
+            max_bytes=settings.SOCKET_MAX_QUEUED_BYTES,
+        )
+        self._timers: list[asyncio.TimerHandle] = []
+        ending = asyncio.ensure_future(self._connection.ended.wait())
+        try:
+            await super().__call__(scope, partial(self._receive_or_end, receive, ending), send)
+        finally:
+            ending.cancel()
+            await self._disconnect()
+
+    @staticmethod
+    async def _receive_or_end(receive: Receive, ending: asyncio.Future[Any]) -> Message:
+        """What the client sends, until nothing more is written to it: a transport that cannot get rid of its bytes
+        does not say that the client is gone."""
+        receiving = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait([receiving, ending], return_when=asyncio.FIRST_COMPLETED)
+            return receiving.result() if receiving.done() else {"type": "websocket.disconnect", "code": 1006}
+        finally:
+            receiving.cancel()
+
+    async def dispatch(self, message: Message) -> None:
         match message["type"]:
             case "websocket.receive":
                 await self._receive(message)
             case "websocket.connect":
                 await self._connect()
             case "websocket.disconnect":
-                await self._disconnect()
                 raise StopConsumer
 
     async def _connect(self) -> None:
@@ -78,15 +108,9 @@ class SocketConsumer(AsyncConsumer):
         }
         self._session: Session | None = None
         self._malformed = 0
-        self._refused_for_speed = 0
-        self._timers: list[asyncio.TimerHandle] = []
-        self._bucket = TokenBucket(rate=settings.SOCKET_COMMANDS_PER_SECOND, burst=settings.SOCKET_COMMANDS_BURST)
-        self._connection = Connection(
-            str(ids.new_id()),
-            self.send,
-            max_frames=settings.SOCKET_MAX_QUEUED_FRAMES,
-            max_bytes=settings.SOCKET_MAX_QUEUED_BYTES,
-        )
+        rate = settings.SOCKET_COMMANDS_PER_SECOND
+        self._bucket = TokenBucket(rate=rate, burst=settings.SOCKET_COMMANDS_BURST)
+        self._patience = TokenBucket(rate=rate, burst=MAX_REFUSED_FOR_SPEED)
         await self.send({"type": "websocket.accept"})
         self._connection.start()
         query = parse_qs(self.scope.get("query_string", b"").decode("latin-1"))
@@ -101,16 +125,14 @@ class SocketConsumer(AsyncConsumer):
     def _not_in_time(self) -> None:
         if self._session is None:
             self._connection.put(frames.error(NotAuthenticated("No authenticate frame came in time."), None))
-            self._connection.close(NOT_AUTHENTICATED_IN_TIME, "not authenticated in time")
+            self._connection.disconnect(NOT_AUTHENTICATED_IN_TIME, "not authenticated in time", reconnect=True)
 
     async def _disconnect(self) -> None:
-        for timer in getattr(self, "_timers", ()):
+        for timer in self._timers:
             timer.cancel()
-        if not hasattr(self, "_connection"):
-            return
         connection = self._connection
+        hub().detach(connection)
         await connection.finish()
-        await hub().detach(connection)
         if connection.tenant is not None and connection.user_id is not None:
             try:
                 await presence_store().disconnected(connection.tenant.id, connection.user_id, connection.id)
@@ -122,16 +144,16 @@ class SocketConsumer(AsyncConsumer):
     async def _receive(self, message: dict[str, Any]) -> None:
         if self._connection.is_closing:
             return
-        if not self._bucket.take():
-            self._too_fast()
-            return
         text = message.get("text")
+        if not self._bucket.take():
+            self._too_fast(text)
+            return
         if text is None:
-            self._refuse_frame(frames.MalformedFrame("Binary frames are not understood; send JSON text."), None)
+            self._refuse_frame(frames.MalformedFrame("Only text frames in UTF-8 are understood; send JSON."), None)
             return
         if len(text.encode("utf-8", "surrogatepass")) > settings.SOCKET_MAX_FRAME_BYTES:
-            self._connection.put(frames.error(FrameTooLarge(), None))
-            disconnect(self._connection, BAD_FRAMES, "frame too large", reconnect=False)
+            self._connection.put(frames.error(frames.FrameTooLarge(), None))
+            self._connection.disconnect(BAD_FRAMES, "frame too large", reconnect=False)
             return
         try:
             frame = frames.parse(text)
@@ -144,17 +166,17 @@ class SocketConsumer(AsyncConsumer):
         metrics.FRAMES_IN.labels(frame.type).inc()
         await self._handle(frame)
 
-    def _too_fast(self) -> None:
-        self._refused_for_speed += 1
-        self._connection.put(frames.error(TooManyFrames(), None), ephemeral=True)
-        if self._refused_for_speed >= MAX_REFUSED_FOR_SPEED:
-            disconnect(self._connection, TOO_FAST, "too fast", reconnect=True)
+    def _too_fast(self, text: str | None) -> None:
+        frame_id = None if text is None else frames.find_id(text)
+        self._connection.put(frames.error(TooManyFrames(), frame_id), ephemeral=True)
+        if not self._patience.take():
+            self._connection.disconnect(TOO_FAST, "too fast", reconnect=True)
 
     def _refuse_frame(self, refusal: Refusal, frame_id: frames.FrameId) -> None:
         self._malformed += 1
         self._connection.put(frames.error(refusal, frame_id))
         if self._malformed >= settings.SOCKET_MAX_MALFORMED_FRAMES:
-            disconnect(self._connection, BAD_FRAMES, "too many malformed frames", reconnect=False)
+            self._connection.disconnect(BAD_FRAMES, "too many malformed frames", reconnect=False)
 
     async def _handle(self, frame: frames.Frame) -> None:
         if frame.type == "authenticate":
@@ -201,12 +223,15 @@ class SocketConsumer(AsyncConsumer):
         except Refusal as refusal:
             connection.put(frames.error(refusal, frame_id))
             code = _CLOSE_CODES.get(refusal.code, REFUSED)
-            disconnect(connection, code, refusal.message, reconnect=code == TOKEN_EXPIRED)
+            connection.disconnect(code, refusal.message, reconnect=code == TOKEN_EXPIRED)
             return
-        except DatabaseError:
-            logger.exception("a connection could not be authenticated")
+        except Exception as error:
+            if isinstance(error, DatabaseError):
+                logger.warning("a connection could not be authenticated: %s", error)
+            else:
+                logger.exception("a connection could not be authenticated")
             connection.put(frames.error(ServiceUnavailable(), frame_id))
-            disconnect(connection, 1012, "service unavailable", reconnect=True)
+            connection.disconnect(RESTARTING, "service unavailable", reconnect=True)
             return
         self._session = Session(connection, hub(), presence_store())
         opened = {
@@ -249,12 +274,11 @@ class SocketConsumer(AsyncConsumer):
         assert connection.user_id is not None
         try:
             came_online = await presence_store().connected(caller.tenant.id, connection.user_id, connection.id)
-        except (redis.RedisError, OSError):
-            logger.warning("presence waits for the next heartbeat: Redis does not answer")
-            return
-        if came_online:
-            await announce_presence(caller.tenant, connection.user_id, "online")
+            if came_online:
+                await announce_presence(caller.tenant, connection.user_id, "online")
+        except (DatabaseError, redis.RedisError, OSError) as error:
+            logger.warning("presence waits for the next heartbeat: %s", error)
 
 
 def disconnect_expired(connection: Connection) -> None:
-    disconnect(connection, TOKEN_EXPIRED, "the token has expired", reconnect=True)
+    connection.disconnect(TOKEN_EXPIRED, "the token has expired", reconnect=True)

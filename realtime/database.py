@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
+from django.db import Error as DatabaseError  # the whole family: a connection that broke raises InterfaceError, too
 from django.db import close_old_connections
+
+__all__ = ["DatabaseError", "in_database_thread"]
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

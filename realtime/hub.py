@@ -8,24 +8,34 @@ and memberships are compared with the database, one visit a tenant; hints may al
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from contextlib import suppress
 from functools import cache
 from uuid import UUID
 
-from django.db import DatabaseError
 from django.utils import timezone
 
 from messagecore.kernel import metrics, wire
 from messagecore.kernel.ids import find_uuid
 from messaging.queries.log import LogPosition, MembershipMark, membership_mark
 from messaging.services import reading
-from realtime import typing
+from messaging.services.memberships import membership_changes
 from realtime.broker import Subscriber, publisher
 from realtime.connection import Connection
-from realtime.database import in_database_thread
+from realtime.database import DatabaseError, in_database_thread
 from realtime.protocol import frames, hints
-from realtime.protocol.hints import EventHint, Hint, JoinedHint, LeftHint, PresenceHint, TypingHint
+from realtime.protocol.frames import MembershipChange
+from realtime.protocol.hints import (
+    EventHint,
+    Hint,
+    JoinedHint,
+    LeftHint,
+    OnlookersHint,
+    PresenceHint,
+    TypingHint,
+    UserHint,
+)
+from realtime.rooms import LocalTenant, Room
 from tenants.cards import TenantCard
 
 logger = logging.getLogger(__name__)
@@ -36,41 +46,10 @@ READ_AT_ONCE = 200
 
 OVERTAKING_S = 0.02
 RETRY_AFTER_S = 1.0
+MEND_AFTER_S = 0.2
+"""When the log and the hints do not agree on who is in: hints that are under way have this long to come."""
 
-REFUSED = 4003
-
-
-@dataclass(slots=True, eq=False)
-class Room:
-    """A conversation with local members. Invariant: every listener was told everything up to `cursor` that it
-    should know; `waiting` holds frames that came before their turn. A member that is not a listener yet is either
-    ahead (`newcomers`, by the seq after which their view begins) or being brought up to the cursor."""
-
-    id: UUID
-    external_id: str | None
-    cursor: int
-    members: set[Connection] = field(default_factory=set)
-    listeners: set[Connection] = field(default_factory=set)
-    newcomers: dict[int, set[Connection]] = field(default_factory=dict)
-    onlookers: set[Connection] = field(default_factory=set)
-    waiting: dict[int, str] = field(default_factory=dict)
-    behind: int = 0
-    filling: asyncio.Task[None] | None = None
-    typists: typing.Typists = field(default_factory=typing.Typists)
-
-
-@dataclass(slots=True, eq=False)
-class LocalTenant:
-    """A tenant with sockets in this process."""
-
-    card: TenantCard
-    rooms: dict[UUID, Room] = field(default_factory=dict)
-    users: dict[UUID, set[Connection]] = field(default_factory=dict)
-    by_external_id: dict[str, UUID] = field(default_factory=dict)
-
-    @property
-    def connections(self) -> Iterable[Connection]:
-        return (connection for connections in self.users.values() for connection in connections)
+REFUSED, RESTARTING = 4003, 1012
 
 
 class Hub:
@@ -81,6 +60,7 @@ class Hub:
         self._subscriber = Subscriber(self.receive, self.compare_all)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._comparing: asyncio.Task[None] | None = None
+        self._one_comparison = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -95,6 +75,9 @@ class Hub:
             self._comparing.cancel()
         for task in self._tasks:
             task.cancel()
+        for tenant in self.tenants.values():
+            for room in tenant.rooms.values():
+                room.close()
         await self._subscriber.stop()
 
     # --- who listens ------------------------------------------------------------------------------------------------
@@ -109,22 +92,24 @@ class Hub:
         assert connection.user_id is not None
         tenant = self.tenants.setdefault(card.id, LocalTenant(card))
         tenant.card = card
+        meanwhile = connection.meanwhile = {}
         tenant.users.setdefault(connection.user_id, set()).add(connection)
         metrics.CONNECTIONS.inc()
         await self._subscriber.subscribe(card.id)
-        left_meanwhile = connection.left_meanwhile = set()
         for position in await in_database_thread(reading.positions, card, connection.user_id):
-            if position.conversation_id not in left_meanwhile:
+            conversation_id = position.conversation_id
+            left_since = meanwhile.get(conversation_id, 0) > position.last_seq
+            if conversation_id not in connection.conversations and not left_since:
                 self._listen(
                     tenant,
                     connection,
-                    position.conversation_id,
+                    conversation_id,
                     position.conversation_external_id,
                     after_seq=self._caught_up_seq(tenant, position),
                 )
-        connection.left_meanwhile = None
+        connection.meanwhile = None
 
-    async def detach(self, connection: Connection) -> None:
+    def detach(self, connection: Connection) -> None:
         if connection.tenant is None or connection.user_id is None:
             return
         tenant = self.tenants.get(connection.tenant.id)
@@ -139,7 +124,7 @@ class Hub:
             del tenant.users[connection.user_id]
         if not tenant.users:
             del self.tenants[tenant.card.id]
-            await self._subscriber.unsubscribe(tenant.card.id)
+            self._subscriber.unsubscribe(tenant.card.id)
 
     def find_room(self, connection: Connection, any_id: str) -> Room | None:
         """The room of a conversation that the connection is in, by either id; the server's wins."""
@@ -174,6 +159,8 @@ class Hub:
             room = tenant.rooms[conversation_id] = Room(conversation_id, external_id, cursor=after_seq)
             if external_id is not None:
                 tenant.by_external_id[external_id] = conversation_id
+            if (heard := tenant.overheard.last_seq(conversation_id)) > after_seq:
+                self._fill(tenant, room, up_to=heard)
         room.members.add(connection)
         connection.conversations.add(conversation_id)
         if after_seq == room.cursor:
@@ -182,7 +169,8 @@ class Hub:
             room.newcomers.setdefault(after_seq, set()).add(connection)
             self._fill(tenant, room, up_to=after_seq)
         else:
-            self._spawn(self._bring_up(tenant, room, connection, after_seq))
+            catching_up = self._bring_up(tenant, room, connection, after_seq)
+            room.catching_up[connection] = asyncio.get_running_loop().create_task(catching_up)
 
     @staticmethod
     def _caught_up_seq(tenant: LocalTenant, position: LogPosition) -> int:
@@ -195,20 +183,10 @@ class Hub:
         connection.conversations.discard(conversation_id)
         connection.looking_at.discard(conversation_id)
         room = tenant.rooms.get(conversation_id)
-        if room is None:
-            return
-        room.members.discard(connection)
-        room.listeners.discard(connection)
-        room.onlookers.discard(connection)
-        for newcomers in room.newcomers.values():
-            newcomers.discard(connection)
-        if not room.members:
-            room.typists.clear()
-            if room.filling is not None:
-                room.filling.cancel()
-            del tenant.rooms[conversation_id]
-            if room.external_id is not None and tenant.by_external_id.get(room.external_id) == conversation_id:
-                del tenant.by_external_id[room.external_id]
+        if room is not None:
+            room.forget(connection)
+            if not room.members:
+                tenant.drop(room)
 
     # --- what is said -----------------------------------------------------------------------------------------------
 
@@ -216,7 +194,8 @@ class Hub:
         """Hints of this very process, when Redis does not take them."""
         if self._loop is not None:
             tenant_id = UUID(channel.rpartition(":")[2])
-            self._loop.call_soon_threadsafe(self.receive, tenant_id, payload)
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self.receive, tenant_id, payload)
 
     def receive(self, tenant_id: UUID, payload: bytes) -> None:
         tenant = self.tenants.get(tenant_id)
@@ -224,12 +203,14 @@ class Hub:
         if tenant is not None and hint is not None:
             self._take(tenant, hint)
 
-    def _take(self, tenant: LocalTenant, hint: Hint) -> None:
+    def _take(self, tenant: LocalTenant, hint: Hint) -> None:  # noqa: PLR0912 - one branch a kind
         match hint:
             case EventHint():
                 room = tenant.rooms.get(hint.conversation_id)
                 if room is not None:
                     self._on_event(tenant, room, hint.seq, hint.frame)
+                else:
+                    tenant.overheard.note(hint.conversation_id, hint.seq)
             case JoinedHint():
                 for user_id in hint.user_ids:
                     for connection in tenant.users.get(user_id, ()):
@@ -242,14 +223,18 @@ class Hub:
                             frame=hint.frame,
                         )
             case LeftHint():
-                for connection in list(tenant.users.get(hint.user_id, ())):
-                    if connection.left_meanwhile is not None:
-                        connection.left_meanwhile.add(hint.conversation_id)
-                    self._leave(tenant, connection, hint.conversation_id, hint.frame)
+                self._on_left(tenant, hint)
             case TypingHint():
                 room = tenant.rooms.get(hint.conversation_id)
                 if room is not None:
                     self._on_typing(room, hint)
+            case UserHint():
+                for connection in tenant.users.get(hint.user_id, ()):
+                    connection.deliver(hint.frame)
+            case OnlookersHint():
+                room = tenant.rooms.get(hint.conversation_id)
+                for connection in () if room is None else room.onlookers:
+                    connection.deliver(hint.frame)
             case PresenceHint():
                 for connection in self._onlookers(tenant, hint):
                     connection.deliver(hint.frame, ephemeral=True)
@@ -270,8 +255,26 @@ class Hub:
             metrics.DELIVERIES.labels("conversation_created").inc()
             self._listen(tenant, connection, conversation_id, external_id, after_seq=after_seq)
 
+    def _on_left(self, tenant: LocalTenant, hint: LeftHint) -> None:
+        """The log's own `participant_removed` ends the membership, at its place in the order (`_on_membership`). The
+        hint makes sure that it is read; and if it was written already, somebody is wrong, and the database says who."""
+        connections = tenant.users.get(hint.user_id, set())
+        for connection in connections:
+            if connection.meanwhile is not None:
+                connection.meanwhile[hint.conversation_id] = hint.after_seq
+        room = tenant.rooms.get(hint.conversation_id)
+        if room is None or room.members.isdisjoint(connections):
+            return
+        if room.cursor < hint.after_seq:
+            room.onlookers -= connections
+            self._fill(tenant, room, up_to=hint.after_seq)
+        else:
+            self._mend_soon(tenant, hint.user_id)
+
     def _leave(self, tenant: LocalTenant, connection: Connection, conversation_id: UUID, frame: str) -> None:
         if conversation_id in connection.conversations:
+            if connection.meanwhile is not None:
+                connection.meanwhile[conversation_id] = tenant.rooms[conversation_id].cursor
             self._stop_listening(tenant, connection, conversation_id)
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_removed").inc()
@@ -280,27 +283,43 @@ class Hub:
         if seq <= room.cursor:
             return
         if seq == room.cursor + 1:
-            self._write(room, seq, frame)
-            self._write_waiting(room)
+            self._write(tenant, room, seq, frame)
+            self._write_waiting(tenant, room)
         else:
             room.waiting[seq] = frame
         if room.waiting:
             self._fill(tenant, room, up_to=max(room.waiting))
 
-    def _write(self, room: Room, seq: int, frame: str) -> None:
+    def _write(self, tenant: LocalTenant, room: Room, seq: int, frame: str) -> None:
         room.cursor = seq
         for connection in room.listeners:
             connection.deliver(frame)
+        metrics.DELIVERIES.labels("event").inc(len(room.listeners))
+        change = frames.find_membership_change(frame)
+        if change is not None:
+            self._on_membership(tenant, room, change)
         if room.newcomers:
             room.listeners |= room.newcomers.pop(seq, set())
-        metrics.DELIVERIES.labels("event").inc(len(room.listeners))
 
-    def _write_waiting(self, room: Room) -> None:
+    def _write_waiting(self, tenant: LocalTenant, room: Room) -> None:
         """Writes what came early and whose turn it is; forgets what was written already."""
         while (frame := room.waiting.pop(room.cursor + 1, None)) is not None:
-            self._write(room, room.cursor + 1, frame)
+            self._write(tenant, room, room.cursor + 1, frame)
         if room.waiting:
             room.waiting = {seq: frame for seq, frame in room.waiting.items() if seq > room.cursor}
+
+    def _on_membership(self, tenant: LocalTenant, room: Room, change: MembershipChange) -> None:
+        """Who was removed hears this event and nothing after it, however the hints came. Who came in was told by a
+        hint before; otherwise by the database, soon."""
+        connections = tenant.users.get(change.user_id, set())
+        if change.added:
+            if any(room.id not in connection.conversations for connection in connections):
+                self._mend_soon(tenant, change.user_id)
+            return
+        for connection in list(connections):
+            # Newcomers' views begin after this event: they are in again.
+            if connection in room.listeners or connection in room.catching_up:
+                self._leave(tenant, connection, room.id, frames.conversation_removed(change.data))
 
     def _fill(self, tenant: LocalTenant, room: Room, *, up_to: int) -> None:
         """Sees to it that the room's listeners get everything up to `up_to`, from the database where need be."""
@@ -315,36 +334,53 @@ class Hub:
             await asyncio.sleep(OVERTAKING_S)
             while room.cursor < room.behind and room.members:
                 last = min(room.behind, room.cursor + READ_AT_ONCE, *(seq - 1 for seq in room.waiting))
-                entries = await in_database_thread(reading.read_log, tenant.card, room.id, room.cursor + 1, last)
+                try:
+                    entries = await in_database_thread(reading.read_log, tenant.card, room.id, room.cursor + 1, last)
+                except DatabaseError as error:
+                    logger.warning("the gap in %s is not closed yet: %s", room.id, error)
+                    await asyncio.sleep(RETRY_AFTER_S)
+                    continue
                 if room.cursor < last and (not entries or entries[-1].seq != last):
                     logger.error("the log of %s has a hole after %d", room.id, room.cursor)
                     return
                 for entry in entries:
                     if entry.seq == room.cursor + 1:
-                        self._write(room, entry.seq, frames.event(entry.type, entry.data))
+                        self._write(tenant, room, entry.seq, frames.event(entry.type, entry.data))
                         metrics.GAPS_CLOSED.inc()
-                self._write_waiting(room)
-        except DatabaseError:
-            logger.warning("the gap in %s waits for the next comparison", room.id, exc_info=True)
+                self._write_waiting(tenant, room)
+        except Exception:
+            logger.exception("the gap in %s waits for the next comparison", room.id)
         finally:
             room.filling = None
 
     async def _bring_up(self, tenant: LocalTenant, room: Room, connection: Connection, seq: int) -> None:
-        """Tells one member what the room's listeners were told after `seq`, then lets it listen with them."""
-        while connection in room.members and seq < room.cursor:
-            last = min(room.cursor, seq + READ_AT_ONCE)
-            try:
-                entries = await in_database_thread(reading.read_log, tenant.card, room.id, seq + 1, last)
-            except DatabaseError:
-                await asyncio.sleep(RETRY_AFTER_S)
-                continue
-            if not entries or entries[0].seq != seq + 1 or connection not in room.members:
-                break
-            for entry in entries:
-                connection.deliver(frames.event(entry.type, entry.data))
-            seq = entries[-1].seq
-        if connection in room.members:
+        """Tells one member what the room's listeners were told after `seq`, then lets it listen with them. Cancelled
+        when the connection leaves the room."""
+        try:
+            while seq < room.cursor:
+                last = min(room.cursor, seq + READ_AT_ONCE)
+                try:
+                    entries = await in_database_thread(reading.read_log, tenant.card, room.id, seq + 1, last)
+                except DatabaseError as error:
+                    logger.warning("a newcomer to %s is not brought up yet: %s", room.id, error)
+                    await asyncio.sleep(RETRY_AFTER_S)
+                    continue
+                if [entry.seq for entry in entries] != list(range(seq + 1, last + 1)):
+                    raise LookupError(f"the log of {room.id} has a hole after {seq}")
+                for entry in entries:
+                    frame = frames.event(entry.type, entry.data)
+                    connection.deliver(frame)
+                    change = frames.find_membership_change(frame)
+                    if change is not None and change.user_id == connection.user_id and not change.added:
+                        removed = frames.conversation_removed(change.data)
+                        self._leave(tenant, connection, room.id, removed)
+                        return
+                seq = last
             room.listeners.add(connection)
+            room.catching_up.pop(connection, None)
+        except Exception:
+            logger.exception("a newcomer to %s could not be brought up", room.id)
+            connection.disconnect(RESTARTING, "the server lost track: reconnect and resume", reconnect=True)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -378,17 +414,31 @@ class Hub:
     # --- what was missed --------------------------------------------------------------------------------------------
 
     async def _compare_regularly(self) -> None:
+        pause_s = COMPARE_EVERY_S
         while True:
-            await asyncio.sleep(COMPARE_EVERY_S)
-            await self.compare_all()
+            await asyncio.sleep(pause_s)
+            for tenant in self.tenants.values():
+                tenant.overheard.age()
+            pause_s = COMPARE_EVERY_S if await self._compare_each() else RETRY_AFTER_S
 
     async def compare_all(self) -> None:
         """Finds and mends what hints should have said: new events, memberships, users who may not be here."""
-        for tenant in list(self.tenants.values()):
-            try:
-                await self._compare(tenant)
-            except DatabaseError:
-                logger.warning("comparison with the database failed", exc_info=True)
+        await self._compare_each()
+
+    async def _compare_each(self) -> bool:
+        """True if every tenant could be compared."""
+        done = True
+        async with self._one_comparison:
+            for tenant in list(self.tenants.values()):
+                try:
+                    await self._compare(tenant)
+                except DatabaseError as error:
+                    done = False
+                    logger.warning("a comparison with the database was not possible: %s", error)
+                except Exception:
+                    done = False
+                    logger.exception("a comparison with the database failed")
+        return done
 
     async def _compare(self, tenant: LocalTenant) -> None:
         found = await in_database_thread(reading.compare, tenant.card, list(tenant.rooms), list(tenant.users))
@@ -399,44 +449,81 @@ class Hub:
         for user_id, connections in list(tenant.users.items()):
             if user_id in found.refused:
                 for connection in connections:
-                    connection.close(REFUSED, "the user is deactivated or gone")
+                    connection.disconnect(REFUSED, "the user is deactivated or gone", reconnect=False)
                 continue
             mark = found.marks.get(user_id, MembershipMark(0, 0))
-            if any(c.left_meanwhile is None and membership_mark(c.conversations) != mark for c in connections):
+            if any(c.meanwhile is None and membership_mark(c.conversations) != mark for c in connections):
                 await self._mend_memberships(tenant, user_id)
+
+    def _mend_soon(self, tenant: LocalTenant, user_id: UUID) -> None:
+        if user_id not in tenant.mending:
+            tenant.mending.add(user_id)
+            self._spawn(self._mend_later(tenant, user_id))
+
+    async def _mend_later(self, tenant: LocalTenant, user_id: UUID) -> None:
+        await asyncio.sleep(MEND_AFTER_S)
+        tenant.mending.discard(user_id)
+        try:
+            async with self._one_comparison:
+                await self._mend_memberships(tenant, user_id)
+        except DatabaseError as error:
+            logger.warning("a user's conversations wait for the next comparison: %s", error)
+        except Exception:
+            logger.exception("a user's conversations could not be compared")
 
     async def _mend_memberships(self, tenant: LocalTenant, user_id: UUID) -> None:
         """Joins and leaves what the database says. What hints say while it is being read is newer, and wins."""
-        before = {connection: set(connection.conversations) for connection in tenant.users.get(user_id, ())}
-        for connection in before:
-            connection.left_meanwhile = set()
-        positions = {p.conversation_id: p for p in await in_database_thread(reading.positions, tenant.card, user_id)}
-        for connection, known in before.items():
+        connections = [one for one in tenant.users.get(user_id, ()) if one.meanwhile is None]
+        if not connections:
+            return
+        known = {connection: frozenset(connection.conversations) for connection in connections}
+        meanwhile: dict[UUID, int] = {}
+        for connection in connections:
+            connection.meanwhile = meanwhile
+        try:
+            changes = await in_database_thread(
+                membership_changes,
+                tenant.card,
+                user_id,
+                everywhere=frozenset.intersection(*known.values()),
+                somewhere=frozenset.union(*known.values()),
+            )
+        finally:
+            for connection in connections:
+                connection.meanwhile = None
+        for connection in connections:
             if connection not in tenant.users.get(user_id, ()):
                 continue
-            left_meanwhile, connection.left_meanwhile = connection.left_meanwhile or set(), None
-            for conversation_id in (known & connection.conversations) - positions.keys():
-                room = tenant.rooms[conversation_id]
-                removed = {
-                    "conversationId": str(conversation_id),
-                    "conversationExternalId": room.external_id,
-                    "reason": "removed",
-                    "timestamp": wire.timestamp(timezone.now()),
-                }
-                self._leave(tenant, connection, conversation_id, frames.event("conversation_removed", removed))
-            for conversation_id in positions.keys() - connection.conversations - left_meanwhile:
-                conversation = await in_database_thread(reading.conversation_for_newcomer, tenant.card, conversation_id)
-                if conversation is None or connection not in tenant.users.get(user_id, ()):
-                    continue
-                created = {"conversation": conversation, "timestamp": wire.timestamp(timezone.now())}
-                self._join(
-                    tenant,
-                    connection,
-                    conversation_id,
-                    external_id=positions[conversation_id].conversation_external_id,
-                    after_seq=positions[conversation_id].last_seq,
-                    frame=frames.event("conversation_created", created),
-                )
+            for conversation_id, last_seq in changes.departed.items():
+                if conversation_id in known[connection] & connection.conversations - meanwhile.keys():
+                    self._mend_departure(tenant, connection, tenant.rooms[conversation_id], last_seq)
+            for arrival in changes.arrived:
+                if meanwhile.get(arrival.conversation_id, 0) <= arrival.after_seq:
+                    created = {"conversation": arrival.conversation, "timestamp": wire.timestamp(timezone.now())}
+                    self._join(
+                        tenant,
+                        connection,
+                        arrival.conversation_id,
+                        external_id=arrival.external_id,
+                        after_seq=arrival.after_seq,
+                        frame=frames.event("conversation_created", created),
+                    )
+                    room = tenant.rooms.get(arrival.conversation_id)
+                    if room is not None and room.cursor < arrival.last_seq:
+                        self._fill(tenant, room, up_to=arrival.last_seq)
+
+    def _mend_departure(self, tenant: LocalTenant, connection: Connection, room: Room, last_seq: int | None) -> None:
+        """Where the log goes on, it says itself when the user was removed."""
+        if last_seq is not None and room.cursor < last_seq:
+            self._fill(tenant, room, up_to=last_seq)
+            return
+        removed = {
+            "conversationId": str(room.id),
+            "conversationExternalId": room.external_id,
+            "reason": "deleted" if last_seq is None else "removed",
+            "timestamp": wire.timestamp(timezone.now()),
+        }
+        self._leave(tenant, connection, room.id, frames.event("conversation_removed", removed))
 
 
 @cache

@@ -8,7 +8,9 @@ Keys of a tenant share a hash tag, so that they live on one node of a cluster:
     mc:{<tenant>}:seen            hash: user → when last seen (ms)
     mc:presence:since             when the store began to be complete; kept alive by heartbeats
 
-A process that dies leaves entries that run out by themselves: no ghost outlives LEASE_S.
+A process that dies leaves entries that run out by themselves: no ghost outlives PRESENCE_LEASE_SECONDS, which
+heartbeats renew. A user whose last connection is gone counts as online for PRESENCE_GRACE_SECONDS: not offline at the
+first hiccup.
 """
 
 import logging
@@ -19,22 +21,18 @@ from functools import cache
 from uuid import UUID
 
 import redis
-import redis.asyncio
 from django.conf import settings
 
 from messaging.ports import Presence
+from realtime.redis_clients import blocking_client, loop_client
 
 logger = logging.getLogger(__name__)
-
-HEARTBEAT_S = 15.0
-LEASE_S = 45.0
-GRACE_S = 15.0
-"""A user whose last connection is gone counts as online this long: not offline at the first hiccup."""
 
 SWEEP_EVERY_S = 2.0
 SWEEP_AT_ONCE = 200
 SINCE_LIFETIME_S = 30
 TIMEOUT_S = 1.0
+MAX_REDIS_CONNECTIONS = 8
 
 # KEYS online, user, connections; ARGV now, until, user, connection. Returns 1 if the user was offline before.
 _CONNECT = """
@@ -80,9 +78,7 @@ class PresenceStore:
     """The event loop's side: written by the process that holds the connections."""
 
     def __init__(self) -> None:
-        self._client = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-        )
+        self._client = loop_client(timeout_s=TIMEOUT_S, max_connections=MAX_REDIS_CONNECTIONS)
         self._connect = self._client.register_script(_CONNECT)
         self._disconnect = self._client.register_script(_DISCONNECT)
         self._sweep = self._client.register_script(_SWEEP)
@@ -91,10 +87,10 @@ class PresenceStore:
         """Records a connection. True if its user was offline before."""
         now = time.time()
         keys = [_key(tenant_id, "online"), _key(tenant_id, f"user:{user_id.hex}"), _key(tenant_id, "connections")]
-        return bool(await self._connect(keys, [now, now + LEASE_S, user_id.hex, connection_id]))
+        return bool(await self._connect(keys, [now, now + settings.PRESENCE_LEASE_SECONDS, user_id.hex, connection_id]))
 
     async def disconnected(self, tenant_id: UUID, user_id: UUID, connection_id: str) -> None:
-        """Forgets a connection. Its user goes offline GRACE_S later if it was the last, when `sweep` finds them."""
+        """Forgets a connection. If it was its user's last, they go offline after the grace, when `sweep` finds them."""
         now = time.time()
         keys = [
             _key(tenant_id, "online"),
@@ -102,12 +98,14 @@ class PresenceStore:
             _key(tenant_id, "connections"),
             _key(tenant_id, "seen"),
         ]
-        await self._disconnect(keys, [now, now + GRACE_S, user_id.hex, connection_id, int(now * 1000)])
+        await self._disconnect(
+            keys, [now, now + settings.PRESENCE_GRACE_SECONDS, user_id.hex, connection_id, int(now * 1000)]
+        )
 
     async def heartbeat(self, connections: Sequence[tuple[UUID, UUID, str]]) -> None:
         """Renews the leases of (tenant, user, connection)s and says that the store is being kept."""
         now = time.time()
-        until = now + LEASE_S
+        until = now + settings.PRESENCE_LEASE_SECONDS
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(_SINCE, now, nx=True, ex=SINCE_LIFETIME_S)
         pipeline.expire(_SINCE, SINCE_LIFETIME_S)
@@ -174,4 +172,4 @@ def _presence(score: float | None, last_seen_ms: bytes | None, now: float, *, co
 
 @cache
 def _client() -> redis.Redis:
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+    return blocking_client(timeout_s=TIMEOUT_S)

@@ -1,5 +1,6 @@
 """What one web process has of realtime: its hub, its presence, its regular duties; started and ended with it."""
 
+import asyncio
 from functools import cache
 
 from messaging.services.batching import send_batcher
@@ -28,5 +29,5 @@ async def start() -> None:
 async def stop() -> None:
     await watch().stop()
     await hub().stop()
-    send_batcher().close(timeout_s=FINISH_SENDS_S)
+    await asyncio.to_thread(send_batcher().close, timeout_s=FINISH_SENDS_S)
     await presence_store().close()

@@ -7,24 +7,25 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import redis
-from django.db import DatabaseError
+from django.conf import settings
 from django.utils import timezone
 
 from messagecore.kernel import wire
 from messaging.services import reading
 from realtime.broker import publisher
 from realtime.connection import Connection
-from realtime.database import in_database_thread
+from realtime.database import DatabaseError, in_database_thread
 from realtime.hub import REFUSED, Hub
-from realtime.presence import HEARTBEAT_S, SWEEP_EVERY_S, PresenceStore
+from realtime.presence import SWEEP_EVERY_S, PresenceStore
 from realtime.protocol import frames, hints
 from tenants.cards import TenantCard
 from tenants.services.authentication import KeyStanding, key_standings
 
 logger = logging.getLogger(__name__)
 
-CREDENTIALS_EVERY_S = 3.0
-"""Together with one look at the database this keeps the promise of 5 s."""
+CREDENTIALS_EVERY_S = 1.5
+"""A key may be believed for CACHE_SECONDS after its revocation (tenants.services.authentication), and let one more
+socket in at the end of them; together with that this keeps the promise of 5 s."""
 
 TENANT_INACTIVE = 4011
 
@@ -40,7 +41,7 @@ class Watch:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(_every(HEARTBEAT_S, self.renew_presence, at_once=True)),
+            loop.create_task(_every(settings.PRESENCE_LEASE_SECONDS / 3, self.renew_presence, at_once=True)),
             loop.create_task(_every(SWEEP_EVERY_S, self.announce_offline)),
             loop.create_task(_every(CREDENTIALS_EVERY_S, self.end_refused)),
         ]
@@ -58,11 +59,18 @@ class Watch:
             for connection in connections
         ]
         await self._presence.heartbeat(leases)
+        # Who left while that was under way was made alive again: forgotten once more, lest they be ghosts for a lease.
+        connected = {connection.id for tenant in self._hub.tenants.values() for connection in tenant.connections}
+        for tenant_id, user_id, connection_id in leases:
+            if connection_id not in connected:
+                await self._presence.disconnected(tenant_id, user_id, connection_id)
 
     async def announce_offline(self) -> None:
         for tenant in list(self._hub.tenants.values()):
             for user_id in await self._presence.sweep(tenant.card.id):
-                await announce_presence(tenant.card, user_id, "offline")
+                # Whoever came back in this moment is announced by the process that has them.
+                if not await self._presence.online_among(tenant.card.id, [user_id]):
+                    await announce_presence(tenant.card, user_id, "offline")
 
     async def end_refused(self) -> None:
         """Closes what a revoked or expired key, a suspended tenant or revoked tokens let in."""
@@ -83,20 +91,14 @@ class Watch:
 
 def _end_if_refused(connection: Connection, standing: KeyStanding | None) -> None:
     if standing is None or not standing.is_valid:
-        disconnect(connection, REFUSED, "the API key was revoked or has expired", reconnect=False)
+        connection.disconnect(REFUSED, "the API key was revoked or has expired", reconnect=False)
     elif not standing.tenant_is_active:
-        disconnect(connection, TENANT_INACTIVE, "the tenant is not active", reconnect=False)
+        connection.disconnect(TENANT_INACTIVE, "the tenant is not active", reconnect=False)
     elif standing.tokens_valid_after is not None and (
         connection.token_issued_at is None
         or connection.token_issued_at < standing.tokens_valid_after.replace(microsecond=0)
     ):
-        disconnect(connection, REFUSED, "the token was revoked", reconnect=False)
-
-
-def disconnect(connection: Connection, code: int, reason: str, *, reconnect: bool) -> None:
-    """Tells the client why, then closes."""
-    connection.put(frames.event("disconnecting", {"code": code, "reason": reason, "reconnect": reconnect}))
-    connection.close(code, reason)
+        connection.disconnect(REFUSED, "the token was revoked", reconnect=False)
 
 
 async def announce_presence(tenant: TenantCard, user_id: UUID, status: str) -> None:

@@ -67,6 +67,9 @@ class Environment:
     web_threads: int
     commit_threads: int
     presence_settle_seconds: int
+    presence_lease_seconds: int
+    presence_grace_seconds: int
+    socket_authenticate_seconds: int
     base_domain: str
     allowed_hosts: tuple[str, ...]
     trusted_origins: tuple[str, ...]
@@ -106,6 +109,9 @@ def read_environment() -> Environment:
         web_threads=_integer("WEB_THREADS", 8, minimum=1),
         commit_threads=_integer("COMMIT_THREADS", 2, minimum=1),
         presence_settle_seconds=_integer("PRESENCE_SETTLE_SECONDS", 45),
+        presence_lease_seconds=_integer("PRESENCE_LEASE_SECONDS", 45, minimum=3),
+        presence_grace_seconds=_integer("PRESENCE_GRACE_SECONDS", 15),
+        socket_authenticate_seconds=_integer("SOCKET_AUTHENTICATE_SECONDS", 10, minimum=1),
         base_domain=_text("MESSAGECORE_BASE_DOMAIN", "localhost").lower(),
         allowed_hosts=_listed("ALLOWED_HOSTS"),
         trusted_origins=_listed("CSRF_TRUSTED_ORIGINS"),

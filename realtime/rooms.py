@@ -1,0 +1,100 @@
+"""What a process keeps of the conversations and users that have sockets here; the hub acts on it."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from realtime import typing
+from realtime.connection import Connection
+from tenants.cards import TenantCard
+
+MAX_OVERHEARD = 20_000
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """A conversation with local members. Invariant: every listener was told everything up to `cursor` that it
+    should know; `waiting` holds frames that came before their turn. A member that is not a listener yet is either
+    ahead (`newcomers`, by the seq after which their view begins) or being brought up to the cursor
+    (`catching_up`)."""
+
+    id: UUID
+    external_id: str | None
+    cursor: int
+    members: set[Connection] = field(default_factory=set)
+    listeners: set[Connection] = field(default_factory=set)
+    newcomers: dict[int, set[Connection]] = field(default_factory=dict)
+    catching_up: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
+    onlookers: set[Connection] = field(default_factory=set)
+    waiting: dict[int, str] = field(default_factory=dict)
+    behind: int = 0
+    filling: asyncio.Task[None] | None = None
+    typists: typing.Typists = field(default_factory=typing.Typists)
+
+    def forget(self, connection: Connection) -> None:
+        """Takes a connection out of every role."""
+        self.members.discard(connection)
+        self.listeners.discard(connection)
+        self.onlookers.discard(connection)
+        for newcomers in self.newcomers.values():
+            newcomers.discard(connection)
+        catching_up = self.catching_up.pop(connection, None)
+        if catching_up is not None:
+            catching_up.cancel()
+
+    def close(self) -> None:
+        """Ends what the room has running."""
+        self.typists.clear()
+        if self.filling is not None:
+            self.filling.cancel()
+        for task in self.catching_up.values():
+            task.cancel()
+
+
+class Overheard:
+    """How far the logs of conversations without a room were heard of lately: whoever opens a room next, having read
+    the database a moment ago, learns from it what was committed since. Bounded: what is old or too much is forgotten,
+    and the regular comparison finds it."""
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self) -> None:
+        self._now: dict[UUID, int] = {}
+        self._before: dict[UUID, int] = {}
+
+    def note(self, conversation_id: UUID, seq: int) -> None:
+        if len(self._now) >= MAX_OVERHEARD:
+            self.age()
+        if seq > self._now.get(conversation_id, 0):
+            self._now[conversation_id] = seq
+
+    def last_seq(self, conversation_id: UUID) -> int:
+        """0 for what was not heard of."""
+        return max(self._now.get(conversation_id, 0), self._before.get(conversation_id, 0))
+
+    def age(self) -> None:
+        """What was noted before the last call but one is forgotten."""
+        self._before, self._now = self._now, {}
+
+
+@dataclass(slots=True, eq=False)
+class LocalTenant:
+    """A tenant with sockets in this process."""
+
+    card: TenantCard
+    rooms: dict[UUID, Room] = field(default_factory=dict)
+    users: dict[UUID, set[Connection]] = field(default_factory=dict)
+    by_external_id: dict[str, UUID] = field(default_factory=dict)
+    overheard: Overheard = field(default_factory=Overheard)
+    mending: set[UUID] = field(default_factory=set)
+
+    @property
+    def connections(self) -> Iterable[Connection]:
+        return (connection for connections in self.users.values() for connection in connections)
+
+    def drop(self, room: Room) -> None:
+        room.close()
+        del self.rooms[room.id]
+        if room.external_id is not None and self.by_external_id.get(room.external_id) == room.id:
+            del self.by_external_id[room.external_id]
