@@ -13,7 +13,12 @@ class Action(StrEnum):
     PIN = "pin"
     DELETE_ANY_MESSAGE = "delete_any_message"
     LEAVE = "leave"
+    UPDATE_CONVERSATION = "update_conversation"
+    DELETE_CONVERSATION = "delete_conversation"
+    SEND_WHEN_FROZEN = "send_when_frozen"
+    IGNORE_SLOW_MODE = "ignore_slow_mode"
     ADD_PARTICIPANTS = "add_participants"
+    CHANGE_ROLES = "change_roles"
     REMOVE_PARTICIPANTS = "remove_participants"
 
 
@@ -24,6 +29,11 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     Action.PIN: frozenset({Role.OWNER, Role.ADMIN}),
     Action.DELETE_ANY_MESSAGE: frozenset({Role.OWNER, Role.ADMIN}),
     Action.LEAVE: frozenset(Role),
+    Action.UPDATE_CONVERSATION: frozenset({Role.OWNER, Role.ADMIN}),
+    Action.DELETE_CONVERSATION: frozenset({Role.OWNER}),
+    Action.SEND_WHEN_FROZEN: frozenset({Role.OWNER, Role.ADMIN}),
+    Action.IGNORE_SLOW_MODE: frozenset({Role.OWNER, Role.ADMIN}),
+    Action.CHANGE_ROLES: frozenset({Role.OWNER, Role.ADMIN}),
     Action.ADD_PARTICIPANTS: frozenset({Role.OWNER, Role.ADMIN}),
     Action.REMOVE_PARTICIPANTS: frozenset({Role.OWNER, Role.ADMIN}),
 }

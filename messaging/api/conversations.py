@@ -7,11 +7,12 @@ from messagecore.kernel import wire
 from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
 from messagecore.kernel.api.paging import Page, decode_cursor, page_of
 from messaging import rendering
-from messaging.access import access_conversation, find_acting_user, get_user
+from messaging.access import access_conversation, find_acting_user, get_acting_user, get_conversation, get_user
 from messaging.models import Conversation, ConversationType, Role
 from messaging.queries import conversations as queries
 from messaging.queries.conversations import ConversationView, activity_at, view_conversations
 from messaging.services import conversations as services
+from messaging.services import participants
 from tenants.api.views import TenantView
 
 LIST_QUERY = (
@@ -19,6 +20,7 @@ LIST_QUERY = (
     limit_param(),
     Param("type", choices=tuple(ConversationType.values), description="Only conversations of this type."),
 )
+CHANGE_ERRORS = ("conversation_not_found", "user_not_found", "permission_denied")
 CREATE_ERRORS = ("id_conflict", "user_not_found", "conversation_not_found", "conflict")
 
 
@@ -134,6 +136,74 @@ class ConversationDetail(TenantView):
         access = access_conversation(conversationId, actor)
         return render_one(access.conversation, actor.id if actor else None)
 
+    @operation(
+        "updateConversation",
+        summary="Change a conversation",
+        tag="Conversations",
+        request="UpdateConversation",
+        response="Conversation",
+        errors=CHANGE_ERRORS,
+        scope="conversations:write",
+        description="Owners and admins may. An empty title (an empty object for metadata) clears.",
+    )
+    def patch(self, call: Call, conversationId: str) -> dict[str, Any]:  # noqa: N803
+        actor = find_acting_user(call.caller)
+        access = access_conversation(conversationId, actor)
+        conversation = services.update_conversation(
+            tenant_id=call.caller.tenant.id, conversation=access.conversation, change=call.body, actor=actor
+        )
+        return render_one(conversation, actor.id if actor else None)
+
+    @operation(
+        "deleteConversation",
+        summary="Delete a conversation with everything in it",
+        tag="Conversations",
+        errors=CHANGE_ERRORS,
+        scope="conversations:write",
+        description="Its owner may, and a secret key.",
+    )
+    def delete(self, call: Call, conversationId: str) -> None:  # noqa: N803
+        actor = find_acting_user(call.caller)
+        access = access_conversation(conversationId, actor)
+        services.delete_conversation(
+            tenant_id=call.caller.tenant.id, conversation=access.conversation, actor=actor, now=call.now
+        )
+
+
+class ConversationJoin(TenantView):
+    @operation(
+        "joinConversation",
+        summary="Join a channel",
+        tag="Conversations",
+        response="Conversation",
+        errors=("conversation_not_found", "user_not_found", "acting_user_required"),
+        scope="conversations:write",
+        description="Channels are open to the tenant's users; other conversations are joined by being added.",
+    )
+    def post(self, call: Call, conversationId: str) -> dict[str, Any]:  # noqa: N803
+        user = get_acting_user(call.caller)
+        conversation = participants.join_channel(
+            tenant_id=call.caller.tenant.id, conversation=get_conversation(conversationId), user=user
+        )
+        return render_one(conversation, user.id)
+
+
+class ConversationMembership(TenantView):
+    @operation(
+        "changeMembership",
+        summary="Mute, pin, archive or hide a conversation for oneself",
+        tag="Conversations",
+        request="ChangeMembership",
+        response="Conversation",
+        errors=("conversation_not_found", "user_not_found", "acting_user_required"),
+        scope="conversations:write",
+    )
+    def patch(self, call: Call, conversationId: str) -> dict[str, Any]:  # noqa: N803
+        user = get_acting_user(call.caller)
+        access = access_conversation(conversationId, user)
+        participants.change_membership(conversation=access.conversation, user=user, change=call.body)
+        return render_one(access.conversation, user.id)
+
 
 class ConversationParticipants(TenantView):
     @operation(
@@ -149,7 +219,7 @@ class ConversationParticipants(TenantView):
     def post(self, call: Call, conversationId: str) -> dict[str, Any]:  # noqa: N803
         actor = find_acting_user(call.caller)
         access = access_conversation(conversationId, actor)
-        conversation = services.add_participants(
+        conversation = participants.add_participants(
             tenant_id=call.caller.tenant.id,
             conversation=access.conversation,
             participants=call.body["participantIds"],
@@ -162,6 +232,28 @@ class ConversationParticipants(TenantView):
 
 class ConversationParticipant(TenantView):
     @operation(
+        "changeRole",
+        summary="Change a participant's role",
+        tag="Conversations",
+        request="UpdateParticipant",
+        response="Participant",
+        errors=(*CHANGE_ERRORS, "participant_not_found", "conflict"),
+        scope="conversations:write",
+        description="There is one owner: whoever hands ownership on is an admin afterwards.",
+    )
+    def patch(self, call: Call, conversationId: str, userId: str) -> dict[str, Any]:  # noqa: N803
+        actor = find_acting_user(call.caller)
+        access = access_conversation(conversationId, actor)
+        place = participants.change_role(
+            tenant_id=call.caller.tenant.id,
+            conversation=access.conversation,
+            user=get_user(userId),
+            role=call.body["role"],
+            actor=actor,
+        )
+        return rendering.render_participant(place)
+
+    @operation(
         "removeParticipant",
         summary="Remove a participant, or leave",
         tag="Conversations",
@@ -172,6 +264,6 @@ class ConversationParticipant(TenantView):
     def delete(self, call: Call, conversationId: str, userId: str) -> None:  # noqa: N803
         actor = find_acting_user(call.caller)
         access = access_conversation(conversationId, actor)
-        services.remove_participant(
+        participants.remove_participant(
             tenant_id=call.caller.tenant.id, conversation=access.conversation, user=get_user(userId), actor=actor
         )

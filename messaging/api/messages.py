@@ -23,6 +23,8 @@ class SendMessage(TenantView):
             "conversation_not_found",
             "message_not_found",
             "not_a_participant",
+            "conversation_frozen",
+            "slow_mode",
             "permission_denied",
             "idempotency_conflict",
             "message_quota_exceeded",

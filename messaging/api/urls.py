@@ -23,6 +23,8 @@ urlpatterns = [
     path("users/<id:userId>/notifications", users.UserNotifications.as_view()),
     path("conversations", conversations.Conversations.as_view()),
     path("conversations/<id:conversationId>", conversations.ConversationDetail.as_view()),
+    path("conversations/<id:conversationId>/join", conversations.ConversationJoin.as_view()),
+    path("conversations/<id:conversationId>/membership", conversations.ConversationMembership.as_view()),
     path("conversations/<id:conversationId>/read", positions.ConversationRead.as_view()),
     path("conversations/<id:conversationId>/unread", positions.ConversationUnread.as_view()),
     path("conversations/<id:conversationId>/pins", message_actions.ConversationPins.as_view()),

@@ -22,6 +22,7 @@ class Participant(models.Model):
     last_read_seq = models.BigIntegerField(default=0)
     read_index = models.BigIntegerField(default=0, help_text=_("The log's unread index at last_read_seq."))
     own_since_read = models.IntegerField(default=0, help_text=_("Own messages after last_read_seq that can be unread."))
+    last_sent_at = models.DateTimeField(null=True, help_text=_("Of this member's last message here, for slow mode."))
     muted_until = models.DateTimeField(null=True, blank=True)
     pinned = models.BooleanField(default=False)
     archived = models.BooleanField(default=False)

@@ -17,6 +17,8 @@ class LockedConversation:
     message_count: int
     unread_total: int
     last_event_at: datetime
+    is_frozen: bool
+    slow_mode_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class DraftState:
     earlier_digest: bytes | None
     reply_exists: bool
     thread_id: UUID | None
+    last_sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,14 @@ class Advance:
 
 
 _LOCK = """
-SELECT id, external_id, last_seq, message_count, unread_total, last_event_at FROM messaging_conversation
+SELECT id, external_id, last_seq, message_count, unread_total, last_event_at,
+       COALESCE((settings->>'isFrozen')::boolean, FALSE), COALESCE((settings->>'slowModeSeconds')::int, 0)
+FROM messaging_conversation
 WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
 
 _CHECK = """
 SELECT p.role, COALESCE(u.is_active, FALSE), COALESCE(u.external_user_id, ''), u.display_name, u.avatar_url,
-       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id)
+       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id), p.last_sent_at
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[]) WITH ORDINALITY
      AS d(conversation_id, sender_id, client_message_id, reply_to_id, ordinal)
 LEFT JOIN messaging_user u ON u.id = d.sender_id
@@ -113,7 +118,8 @@ WITH written AS (
     %(last_ids)s::uuid[]) AS a(id, last_seq, message_count, unread_total, last_message_id)
   WHERE c.id = a.id
 ), read AS (
-  UPDATE messaging_participant p SET last_read_seq = s.seq, read_index = s.unread_index, own_since_read = 0
+  UPDATE messaging_participant p SET last_read_seq = s.seq, read_index = s.unread_index, own_since_read = 0,
+    last_sent_at = %(now)s
   FROM (SELECT DISTINCT ON (conversation_id, sender_id) * FROM unnest(%(conversations)s::uuid[], %(senders)s::uuid[],
     %(seqs)s::bigint[], %(unread_indexes)s::bigint[]) AS r(conversation_id, sender_id, seq, unread_index)
     ORDER BY conversation_id, sender_id, seq DESC) s
@@ -166,6 +172,7 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 earlier_digest=None if digest is None else bytes(digest),
                 reply_exists=reply_exists,
                 thread_id=thread_id,
+                last_sent_at=last_sent_at,
             )
             for (
                 role,
@@ -177,6 +184,7 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 digest,
                 reply_exists,
                 thread_id,
+                last_sent_at,
             ) in cursor.fetchall()
         ]
 

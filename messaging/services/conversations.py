@@ -1,6 +1,6 @@
-"""Conversations and who is in them."""
+"""Conversations: making, changing and deleting them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,9 @@ from messagecore.kernel import ids, wire
 from messagecore.kernel.errors import Conflict, FieldError, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging import rendering, roles
-from messaging.access import ConversationNotFound, ParticipantNotFound, unknown_ids
+from messaging.access import ConversationNotFound, unknown_ids
 from messaging.events import Joined, Left
-from messaging.models import Conversation, ConversationType, Participant, Role, User
+from messaging.models import Conversation, ConversationType, Message, Participant, Role, User
 from messaging.queries.conversations import view_conversations
 from messaging.queries.identity import resolve
 from messaging.services import log
@@ -94,7 +94,7 @@ def create_conversation(*, tenant_id: UUID, wanted: NewConversation, actor: User
         batch_size=1000,
     )
     outbox.write(tenant_id, [Promise("conversation_created", conversation.id, None, None, now)])
-    log.announce(tenant_id, [_joined(conversation, members, after_seq=0, now=now)])
+    log.announce(tenant_id, [joined(conversation, members, after_seq=0, now=now)])
     return Made(conversation, created=True)
 
 
@@ -130,100 +130,60 @@ def _is_server_id(external_id: str) -> bool:
     return uuid is not None and Conversation.objects.filter(pk=uuid).exists()
 
 
-def add_participants(
-    *,
-    tenant_id: UUID,
-    conversation: Conversation,
-    participants: Sequence[str],
-    role: str,
-    show_history: bool,
-    actor: User | None,
+def update_conversation(
+    *, tenant_id: UUID, conversation: Conversation, change: Mapping[str, Any], actor: User | None
 ) -> Conversation:
-    """Adds users, each with a `participant_added` in the log; who is in already is left as they are.
+    """Changes title (empty: none), metadata and settings where given; settings that are not named stay.
 
-    Without `show_history` newcomers see the log from their own arrival on.
-    Raises ValidationFailed, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
+    Changing nothing writes nothing. Raises PermissionDenied, ConversationNotFound.
     """
     locked = log.lock(conversation.id)
-    _check_may(locked, actor, roles.Action.ADD_PARTICIPANTS)
-    if locked.type == ConversationType.DIRECT:
-        raise Conflict("A direct conversation keeps its two participants; create a group instead.")
-    found = resolve("user", participants)
-    missing = [(position, name) for position, name in enumerate(participants) if name not in found]
-    if missing:
-        raise unknown_ids("/participantIds", missing)
-    wanted = list(dict.fromkeys(found[name] for name in participants))
-    present = set(Participant.objects.filter(conversation=locked, user_id__in=wanted).values_list("user_id", flat=True))
-    newcomers = [user_id for user_id in wanted if user_id not in present]
-    if not newcomers:
+    check_may(locked, actor, roles.Action.UPDATE_CONVERSATION)
+    wanted = {
+        "title": (change["title"] or None) if "title" in change else locked.title,
+        "metadata": change.get("metadata", locked.metadata),
+        "settings": locked.settings | change.get("settings", {}),
+    }
+    changed = [name for name, value in wanted.items() if getattr(locked, name) != value]
+    if not changed:
         return locked
-    if locked.participant_count + len(newcomers) > MAX_PARTICIPANTS:
-        raise ValidationFailed([FieldError("/participantIds", f"at most {MAX_PARTICIPANTS} participants")])
-    first_seq = locked.last_seq + 1
-    before = locked.participant_count
-    now = log.advance(locked, events=len(newcomers), participants=len(newcomers))
-    Participant.objects.bulk_create(
-        [
-            Participant(
-                conversation=locked,
-                user_id=user_id,
-                role=role,
-                joined_at=now,
-                visible_from_seq=1 if show_history else first_seq,
-                last_read_seq=first_seq - 1,
-                read_index=locked.unread_total,
-            )
-            for user_id in newcomers
-        ],
-        batch_size=1000,
-    )
-    entries = [
-        Entry(
-            "participant_added",
-            user_id,
-            {
-                "role": role,
-                "joinedAt": wire.timestamp(now),
-                "lastReadSeq": first_seq - 1,
-                "participantCount": before + place,
-            },
-        )
-        for place, user_id in enumerate(newcomers, start=1)
-    ]
-    arrived = _joined(locked, newcomers, after_seq=first_seq - 1, now=now)
-    log.append(tenant_id, locked, entries, actor=actor, now=now, before=[arrived])
+    for name in changed:
+        setattr(locked, name, wanted[name])
+    now = log.advance(locked, events=1)
+    locked.updated_at = now
+    locked.save(update_fields=[*changed, "updated_at"])
+    log.append(tenant_id, locked, [Entry("conversation_updated", None, {})], actor=actor, now=now)
     return locked
 
 
-def remove_participant(*, tenant_id: UUID, conversation: Conversation, user: User, actor: User | None) -> Conversation:
-    """Takes a user out, at once on every open socket. One's own removal is leaving, which every role may.
+def delete_conversation(*, tenant_id: UUID, conversation: Conversation, actor: User | None, now: datetime) -> None:
+    """Takes a conversation away with everything in it; everyone's connections hear of it.
 
-    Raises ParticipantNotFound, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
+    Cost: its rows. Raises PermissionDenied, ConversationNotFound.
     """
     locked = log.lock(conversation.id)
-    leaving = actor is not None and actor.id == user.id
-    _check_may(locked, actor, roles.Action.LEAVE if leaving else roles.Action.REMOVE_PARTICIPANTS)
-    if locked.type == ConversationType.DIRECT:
-        raise Conflict("A direct conversation keeps its two participants.")
-    deleted, _ = Participant.objects.filter(conversation=locked, user=user).delete()
-    if not deleted:
-        raise ParticipantNotFound
-    now = log.advance(locked, events=1, participants=-1)
-    reason = "left" if leaving else "removed"
-    entry = Entry("participant_removed", user.id, {"reason": reason, "participantCount": locked.participant_count})
-    gone = Left(
-        conversation_id=locked.id,
-        conversation_external_id=locked.external_id,
-        user_id=user.id,
-        reason=reason,
-        after_seq=locked.last_seq,
-        timestamp=wire.timestamp(now),
+    check_may(locked, actor, roles.Action.DELETE_CONVERSATION)
+    user_ids = list(Participant.objects.filter(conversation=locked).values_list("user_id", flat=True))
+    outbox.write(tenant_id, [Promise("conversation_deleted", locked.id, None, None, now)])
+    Message.objects.filter(conversation=locked).delete()
+    locked.delete()
+    log.announce(
+        tenant_id,
+        [
+            Left(
+                conversation_id=conversation.id,
+                conversation_external_id=conversation.external_id,
+                user_id=user_id,
+                reason="deleted",
+                after_seq=locked.last_seq,
+                timestamp=wire.timestamp(now),
+            )
+            for user_id in user_ids
+        ],
     )
-    log.append(tenant_id, locked, [entry], actor=actor, now=now, after=[gone])
-    return locked
 
 
-def _check_may(conversation: Conversation, actor: User | None, action: roles.Action) -> None:
+def check_may(conversation: Conversation, actor: User | None, action: roles.Action) -> None:
     """The integrator may everything. Raises ConversationNotFound, PermissionDenied."""
     if actor is None:
         return
@@ -233,7 +193,7 @@ def _check_may(conversation: Conversation, actor: User | None, action: roles.Act
     roles.require(place.role, action)
 
 
-def _joined(conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime) -> Joined:
+def joined(conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime) -> Joined:
     (view,) = view_conversations([conversation], viewer_id=None)
     rendered = rendering.render_conversation(
         conversation, participants=view.participants, last_message=view.last_message

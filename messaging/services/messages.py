@@ -161,7 +161,7 @@ def _record_reaction(
 
 
 def pin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
-    """Keeps a message in sight; pinning twice changes nothing. Raises Conflict (deleted, too many), PermissionDenied."""
+    """Keeps a message in sight; pinning twice changes nothing. Raises Conflict (deleted, full), PermissionDenied."""
     locked = log.lock(access.message.conversation_id)
     message = _current(access.message)
     if message.deleted_at is not None:

@@ -1,6 +1,7 @@
 """The one way to send. Every message, however it arrives, goes through `send_messages`; one send is a batch of one."""
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from messagecore.kernel import ids, metrics, wire
-from messagecore.kernel.errors import FieldError, PayloadTooLarge, Refusal, ValidationFailed
+from messagecore.kernel.errors import FieldError, PayloadTooLarge, PermissionDenied, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging import ports, roles
 from messaging.access import ConversationNotFound, UserInactive, UserNotFound, unknown_ids
@@ -33,6 +34,14 @@ MAX_METADATA_BYTES = 16 * 1024
 
 class NotAParticipant(Refusal):
     code = "not_a_participant"
+
+
+class ConversationFrozen(Refusal):
+    code = "conversation_frozen"
+
+
+class SlowMode(Refusal):
+    code = "slow_mode"
 
 
 class IdempotencyConflict(Refusal):
@@ -117,9 +126,9 @@ def send_messages(
     locked = queries.lock_conversations(list({item.key.conversation_id for item in prepared}))
     states = queries.check_drafts([item.key for item in prepared]) if prepared else []
 
-    accepted, repeats = _sort_out(prepared, states, locked, outcomes)
-
+    # The log's time, taken under the locks, never goes back, whatever the clocks of several machines do.
     now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
+    accepted, repeats = _sort_out(prepared, states, locked, outcomes, now=now)
     allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
     for item, _ in accepted[allowed:]:
         outcomes[item.position] = message_quota_exceeded(now)
@@ -162,11 +171,14 @@ def _sort_out(
     states: Sequence[DraftState],
     locked: dict[UUID, LockedConversation],
     outcomes: list[Sent | Refusal | None],
+    *,
+    now: datetime,
 ) -> tuple[list[tuple[_Prepared, DraftState]], _Repeats]:
     """What may be written, and what was sent before; refusals go straight into `outcomes`."""
     accepted: list[tuple[_Prepared, DraftState]] = []
     repeats = _Repeats()
     first_uses: dict[tuple[UUID, str], _Prepared] = {}
+    spoke: set[tuple[UUID, UUID]] = set()
     for item, state in zip(prepared, states, strict=True):
         if state.earlier_message_id is not None:
             if state.earlier_digest == item.digest:
@@ -174,7 +186,7 @@ def _sort_out(
             else:
                 outcomes[item.position] = IdempotencyConflict()
             continue
-        refusal = _refusal(item, state, locked)
+        refusal = _refusal(item, state, locked) or _too_soon(item, state, locked, spoke, now=now)
         if refusal is not None:
             outcomes[item.position] = refusal
             continue
@@ -187,6 +199,7 @@ def _sort_out(
                     outcomes[item.position] = IdempotencyConflict()
                 continue
         accepted.append((item, state))
+        spoke.add((item.key.conversation_id, item.key.sender_id))
     return accepted, repeats
 
 
@@ -253,20 +266,44 @@ def require_bounded(value: dict[str, Any], pointer: str, limit_bytes: int) -> st
 
 
 def _refusal(item: _Prepared, state: DraftState, locked: dict[UUID, LockedConversation]) -> Refusal | None:
-    """Why a draft may not be sent, None if it may."""
-    if item.key.conversation_id not in locked:
+    """Why a draft may not be sent, None if it may (slow mode apart)."""
+    if item.key.conversation_id not in locked or (state.role is None and item.draft.hides_conversation):
         return ConversationNotFound()
     if not state.sender_is_active:
         return UserInactive()
     if state.role is None:
-        return ConversationNotFound() if item.draft.hides_conversation else NotAParticipant()
+        return NotAParticipant()
+    return _refusal_of_participant(item, state, state.role, locked[item.key.conversation_id])
+
+
+def _refusal_of_participant(
+    item: _Prepared, state: DraftState, role: str, conversation: LockedConversation
+) -> Refusal | None:
     if item.key.reply_to_id is not None and not state.reply_exists:
         return MessageNotFound("The message that this replies to is not in this conversation.")
-    try:
-        roles.require(state.role, roles.Action.SEND)
-    except Refusal as refusal:
-        return refusal
+    if not roles.may(role, roles.Action.SEND):
+        return PermissionDenied(f"The role {role} may not send here.")
+    if conversation.is_frozen and not roles.may(role, roles.Action.SEND_WHEN_FROZEN):
+        return ConversationFrozen()
     return None
+
+
+def _too_soon(
+    item: _Prepared,
+    state: DraftState,
+    locked: dict[UUID, LockedConversation],
+    spoke: set[tuple[UUID, UUID]],
+    *,
+    now: datetime,
+) -> Refusal | None:
+    """Slow mode: what a member may not send yet. `spoke` are those whose message of this batch was accepted."""
+    gap_s = locked[item.key.conversation_id].slow_mode_s
+    if not gap_s or roles.may(state.role or "", roles.Action.IGNORE_SLOW_MODE):
+        return None
+    wait_s = 0.0 if state.last_sent_at is None else gap_s - (now - state.last_sent_at).total_seconds()
+    if (item.key.conversation_id, item.key.sender_id) in spoke:
+        wait_s = gap_s
+    return SlowMode(headers={"Retry-After": str(math.ceil(wait_s))}) if wait_s > 0 else None
 
 
 def _write(

@@ -133,7 +133,7 @@ def test_examples_show_chinese_text() -> None:
 
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file, name in DEFINITIONS if file != "content.json"])
 def test_an_object_is_closed_unless_it_is_open_by_design(file: str, name: str) -> None:
-    open_by_design = {"Metadata", "OptionalMetadata", "ConversationSettings", "ErrorDetails", "AckEvent"}
+    open_by_design = {"Metadata", "OptionalMetadata", "ErrorDetails", "AckEvent"}
     schema = FILES[file]["$defs"][name]
     if "object" in schema.get("type", ()):
         assert (schema.get("additionalProperties") is False) is (name not in open_by_design)
@@ -143,6 +143,7 @@ def test_answers_are_complete_but_for_a_few_named_fields() -> None:
     optional = {
         "User": {"email"},
         "Conversation": {"membership"},
+        "ConversationSettings": {"isFrozen", "slowModeSeconds", "historyForNewcomers"},
         "Notification": {"preview"},
         "ErrorDetails": {"fields", "resetAt"},
         "ErrorEvent": {"details"},
@@ -213,7 +214,7 @@ def test_an_error_code_has_a_status_and_an_explanation() -> None:
         (410, "cursor_expired"),
         (413, "payload_too_large frame_too_large"),
         (422, "validation_failed invalid_cursor page_too_deep plan_not_found"),
-        (429, "message_quota_exceeded user_quota_exceeded rate_limited too_many_frames"),
+        (429, "message_quota_exceeded user_quota_exceeded rate_limited too_many_frames slow_mode"),
         (500, "internal_error"),
         (503, "service_unavailable"),
     ],
@@ -224,7 +225,7 @@ def test_an_error_of_the_contract_keeps_its_status(status: int, codes: str) -> N
 
 def test_only_these_errors_pass_by_themselves() -> None:
     retryable = [code for code, error in ERRORS.items() if error["retryable"]]
-    assert sorted(retryable) == ["rate_limited", "service_unavailable", "too_many_frames"]
+    assert sorted(retryable) == ["rate_limited", "service_unavailable", "slow_mode", "too_many_frames"]
 
 
 def test_close_codes_say_whether_to_reconnect() -> None:
@@ -495,6 +496,17 @@ BAD: list[tuple[str, Any, str]] = [
     ("AddParticipants", {"participantIds": ["a"], "showHistory": 1}, "/showHistory"),
     ("UpdateParticipant", {"role": "king"}, "/role"),
     ("UpdateParticipant", {"role": "admin", "userId": "a"}, ""),
+    ("EditMessage", {"content": "x"}, "/content"),
+    ("EditMessage", {"content": {}, "type": "text"}, ""),
+    ("EditMessage", {"content": {}, "mentions": ["a", "a"]}, "/mentions"),
+    ("AddReaction", {"name": ""}, "/name"),
+    ("AddReaction", {"name": "x" * 65}, "/name"),
+    ("AddReaction", {"name": "a b"}, "/name"),
+    ("MarkUnread", {"messageId": "1"}, "/messageId"),
+    ("ChangeMembership", {"mutedUntil": "tomorrow"}, "/mutedUntil"),
+    ("ChangeMembership", {"pinned": 1}, "/pinned"),
+    ("ChangeMembership", {"role": "owner"}, ""),
+    ("UpdateConversation", {"settings": {"slowModeSeconds": -1}}, "/settings"),
     ("MarkRead", {"seq": -1}, "/seq"),
     ("MarkRead", {"seq": 10**30}, "/seq"),
     ("MarkRead", {"seq": 1, "at": 2}, ""),

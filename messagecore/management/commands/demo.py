@@ -20,7 +20,8 @@ from django.utils import timezone
 from messagecore.kernel.errors import Refusal
 from messagecore.settings.env import env
 from messaging.models import Conversation, ConversationType, Role, User
-from messaging.services.conversations import NewConversation, add_participants, create_conversation
+from messaging.services.conversations import NewConversation, create_conversation
+from messaging.services.participants import add_participants
 from messaging.services.sending import Draft, send_message
 from messaging.services.users import upsert_users
 from quotas.services.accounts import open_account
@@ -205,7 +206,7 @@ class _Account:
         """The secret that signs user tokens. One sealed under another MESSAGECORE_SECRET_KEY is of no use and goes."""
         for secret in TokenSecret.objects.filter(tenant=tenant, retires_at=None):
             try:
-                return decrypt(secret.ciphertext)
+                return decrypt(bytes(secret.ciphertext))
             except ValueError:
                 secret.delete()
         authentication.forget_cached_credentials()
