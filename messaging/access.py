@@ -7,7 +7,7 @@ from messagecore.kernel.ids import find_uuid
 from messaging.models import Conversation, Participant, User
 from messaging.queries.messages import Viewpoint
 from tenants.cards import Caller
-from tenants.services.authentication import check_not_revoked
+from tenants.services.authentication import InvalidToken, check_not_revoked
 
 
 class ActingUserRequired(Refusal):
@@ -54,12 +54,13 @@ def get_conversation(any_id: str) -> Conversation:
 def find_acting_user(caller: Caller) -> User | None:
     """The user that the caller acts as: the token's, or the one a secret key names; None: the integrator itself.
 
-    Raises UserNotFound, UserInactive, and InvalidToken for a token that was revoked for this user.
+    Raises UserNotFound for an acting user, InvalidToken for a token's user, who does not exist; InvalidToken for a
+    token that was revoked for its user; UserInactive.
     """
     if caller.claims is not None:
         user = User.objects.filter(external_user_id=caller.claims.external_user_id).first()
         if user is None:
-            raise UserNotFound("The token's user does not exist.")
+            raise InvalidToken("The token's user does not exist.")
         check_not_revoked(caller.claims.issued_at, user.tokens_valid_after)
     elif caller.acting_user is not None:
         user = get_user(caller.acting_user)

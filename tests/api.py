@@ -67,14 +67,19 @@ class Answer:
 class Api:
     """Calls `/api/v1` as one caller. Paths are given below the prefix: `api.get("/users")`."""
 
-    def __init__(self, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> None:
         self.headers = dict(headers or {})
-        self._client = Client(raise_request_exception=False)
+        self.address = address
+        self._client = Client(raise_request_exception=False, REMOTE_ADDR=address)
         self._client.handler = _handler()
 
     def with_headers(self, **headers: str) -> "Api":
         """The same caller with more headers: `with_headers(X_Acting_User="ada")`."""
-        return Api(self.headers | {name.replace("_", "-"): value for name, value in headers.items()})
+        return Api(self.headers | {name.replace("_", "-"): value for name, value in headers.items()}, self.address)
+
+    def from_address(self, address: str) -> "Api":
+        """The same caller, connected from there."""
+        return Api(self.headers, address)
 
     def acting_as(self, any_id: str) -> "Api":
         return self.with_headers(X_Acting_User=any_id)

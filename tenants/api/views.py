@@ -11,7 +11,12 @@ from tenants.scope import tenant_scope
 
 
 class ScopeMissing(Refusal):
+    """`details.scope` names what is lacking."""
+
     code = "scope_missing"
+
+    def __init__(self, holder: str, scope: str) -> None:
+        super().__init__(f"The {holder} lacks the scope {scope}.", details={"scope": scope})
 
 
 class TenantView(ApiView):
@@ -35,7 +40,7 @@ class TenantView(ApiView):
     def entered(self, call: Call) -> Iterator[None]:
         caller: Caller = call.caller
         if call.operation.scope and not caller.key.allows(call.operation.scope):
-            raise ScopeMissing(f"The key lacks the scope {call.operation.scope}.")
+            raise ScopeMissing("key", call.operation.scope)
         with tenant_scope(caller.tenant):
             yield
 
@@ -51,5 +56,5 @@ class PlatformView(ApiView):
     def entered(self, call: Call) -> Iterator[None]:
         caller: PlatformCaller = call.caller
         if call.operation.scope and not caller.allows(call.operation.scope):
-            raise ScopeMissing(f"The token lacks the scope {call.operation.scope}.")
+            raise ScopeMissing("token", call.operation.scope)
         yield
