@@ -21,7 +21,7 @@ from psycopg import sql
 from tests.databases import require_servers
 from tests.settings import WORKER
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("guides")]
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(<!-- not run: [^>]+-->\n)?```(\w+)\n(.*?)```", re.DOTALL)
