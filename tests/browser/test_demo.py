@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
-from tests.browser.conftest import Complaints, Demo, Open
+from tests.browser.stage import Complaints, Demo, Open
 
 pytestmark = pytest.mark.browser
 
@@ -126,6 +126,11 @@ def test_another_conversation_starts_here_and_counts_what_is_unread_there(open_p
     expect(row.locator(".unread")).to_be_hidden()
     for text in texts:
         expect(sent(right, text)).to_have_count(1)
+        expect(message(left, text).locator(".state")).to_have_text("✓✓")
+        expect(message(left, text).locator(".state")).to_have_attribute("title", "Read by Daniel")
+    page.reload()
+    expect(right.locator(".conversation", has_text="Alice").first).to_be_visible()
+    expect(right.locator(".conversation", has_text="Alice").first.locator(".unread")).to_be_hidden()
 
 
 def test_older_pages_come_on_scrolling_in_order_and_once(open_page: Open, demo: Demo) -> None:

@@ -4,13 +4,13 @@ import { Api, ApiError } from './api.js';
 import { jitteredDelay, sleep } from './backoff.js';
 import { catchUp } from './catchup.js';
 import { Outbox } from './outbox.js';
-import { ReadPositions } from './positions.js';
 import { Connection } from './socket.js';
 import { Store } from './store.js';
 import { TypingSignal } from './typing.js';
 
 const PAGE = 40;
 const SHOWN_PRESENCES = 30;
+const TELL_READ_AFTER_MS = 300;
 const EPHEMERAL = new Set(['user_typing', 'user_presence']);
 const DURABLE_OF_PEOPLE = new Set([
   'participant_added',
@@ -27,6 +27,8 @@ export class Session extends EventTarget {
   #held = null;
   #round = 0;
   #joinedId = null;
+  /** Conversation id → seq, to be told in a moment. */
+  #read = new Map();
 
   /** `slot` tells this session's outbox from another one of the same user in the same tab. */
   constructor({ account, user, slot, url, onFrame, onCall }) {
@@ -34,7 +36,7 @@ export class Session extends EventTarget {
     this.#account = account;
     this.user = user;
     const credentials = account.credentialsOf(user.externalUserId);
-    this.store = new Store({ userId: user.id, positions: new ReadPositions(user.id) });
+    this.store = new Store({ userId: user.id });
     this.#api = new Api({ credentials, onCall });
     this.#connection = new Connection({
       url,
@@ -92,6 +94,21 @@ export class Session extends EventTarget {
     this.#typing.stop();
     this.outbox.add(this.store.openId, whole);
     return true;
+  }
+
+  /** Everything in the open conversation has been seen. */
+  markRead() {
+    const id = this.store.openId;
+    const seq = this.store.markRead(id);
+    if (seq === null) return;
+    // Not for each of many messages that come at once.
+    if (this.#read.size === 0) setTimeout(() => this.#tellRead(), TELL_READ_AFTER_MS);
+    this.#read.set(id, seq);
+  }
+
+  #tellRead() {
+    for (const [conversationId, seq] of this.#read) this.#connection.notify('mark_read', { conversationId, seq });
+    this.#read.clear();
   }
 
   /** `hasText`: there is something in the field. */
@@ -247,9 +264,17 @@ export class Session extends EventTarget {
     switch (type) {
       case 'conversation_created':
         store.putConversation(data.conversation);
+        // The socket may hear of a conversation later than the one who made it by REST.
+        this.#look();
         break;
       case 'conversation_removed':
         store.removeConversation(data.conversationId);
+        break;
+      case 'unread_updated':
+        store.setRead(data.conversationId, data);
+        break;
+      case 'conversation_read':
+        store.setReadBy(data.conversationId, data.userId, data.lastReadSeq);
         break;
       case 'user_typing':
         store.setTyping(data.conversationId, data.userId, data.isTyping);

@@ -7,7 +7,6 @@ import { Log } from './log.js';
 const TYPING_ENDS_MS = 7_000;
 
 export class Store extends EventTarget {
-  #positions;
   #changed = new Set();
   connection = { name: 'stopped' };
   /** Why the conversations cannot be loaded, an ApiError; null while all is well. */
@@ -22,11 +21,9 @@ export class Store extends EventTarget {
   /** The conversation list was loaded at least once. */
   isReady = false;
 
-  /** `positions` says up to where the user has read. */
-  constructor({ userId, positions }) {
+  constructor({ userId }) {
     super();
     this.userId = userId;
-    this.#positions = positions;
   }
 
   setConnection(state) {
@@ -58,7 +55,7 @@ export class Store extends EventTarget {
     const membership = conversation.membership ?? known?.membership ?? null;
     const lastSeq = Math.max(conversation.lastSeq, known?.lastSeq ?? 0);
     // What everybody is told of a conversation says nothing of this user's place in it.
-    const unread = conversation.membership ? this.#unread(conversation) : (known?.unread ?? 0);
+    const unread = conversation.membership?.unreadCount ?? known?.unread ?? 0;
     this.conversations.set(conversation.id, { ...conversation, membership, lastSeq, unread });
     this.#tell('conversations', 'messages');
   }
@@ -86,18 +83,28 @@ export class Store extends EventTarget {
     this.#tell('conversations', 'messages', 'typing', 'presence');
   }
 
-  /** The user has seen everything in the conversation. */
+  /** The user has seen everything in the conversation. Returns the seq up to which, null if that is not new. */
   markRead(id) {
     const conversation = this.conversations.get(id);
+    if (!conversation || (conversation.membership?.lastReadSeq ?? 0) >= conversation.lastSeq) return null;
+    this.setRead(id, { lastReadSeq: conversation.lastSeq, unreadCount: 0 });
+    return conversation.lastSeq;
+  }
+
+  setRead(id, { lastReadSeq, unreadCount }) {
+    const conversation = this.conversations.get(id);
     if (!conversation) return;
-    this.#positions.advance(id, conversation.lastSeq);
-    if (conversation.unread === 0) return;
-    conversation.unread = 0;
+    conversation.unread = unreadCount;
+    conversation.membership = { ...conversation.membership, lastReadSeq, unreadCount };
     this.#tell('conversations');
   }
 
-  #unread(conversation) {
-    return Math.min(conversation.membership.unreadCount, Math.max(0, conversation.lastSeq - this.#positions.get(conversation.id)));
+  /** Another participant has read up to a seq. */
+  setReadBy(id, userId, lastReadSeq) {
+    const place = this.conversations.get(id)?.participants.find((participant) => participant.userId === userId);
+    if (!place) return;
+    place.lastReadSeq = Math.max(place.lastReadSeq, lastReadSeq);
+    this.#tell('messages');
   }
 
   // --- messages ---

@@ -9,6 +9,11 @@ import { timeline } from '../timeline.js';
 const NEAR_BOTTOM_PX = 80;
 const LOAD_OLDER_AT_PX = 240;
 
+function wayOf({ state, error }) {
+  if (state === 'failed') return ['!', error.message];
+  return ['◷', t(state === 'sending' ? 'sending' : 'waitsForConnection')];
+}
+
 export class MessagesView {
   #session;
   #store;
@@ -110,10 +115,18 @@ export class MessagesView {
     setText(time, timeOfDay(at));
     const state = find('.state');
     state.hidden = !isMine;
-    setText(state, message ? '✓' : entry.state === 'failed' ? '!' : '◷');
-    const label = message ? 'sent' : entry.state === 'sending' ? 'sending' : 'waitsForConnection';
-    state.title = entry?.state === 'failed' ? entry.error.message : t(label);
+    const [sign, meaning] = message ? this.#receipt(message) : wayOf(entry);
+    setText(state, sign);
+    state.title = meaning;
     this.#updateFailure(node, entry);
+  }
+
+  /** A tick for what the server has, two for what somebody has read. */
+  #receipt({ seq, senderId }) {
+    const readers = (this.#store.open?.participants ?? [])
+      .filter((participant) => participant.userId !== senderId && participant.lastReadSeq >= seq)
+      .map(({ user }) => userName(user));
+    return readers.length ? ['✓✓', t('readBy', { names: readers.join(', ') })] : ['✓', t('sent')];
   }
 
   #updateFailure(node, entry) {
@@ -177,6 +190,7 @@ export class MessagesView {
 
   #noteRead() {
     const isSeen = document.visibilityState === 'visible' && this.#scroll.offsetParent !== null;
-    if (isSeen && this.#atBottom && this.#store.openId) this.#store.markRead(this.#store.openId);
+    const { openId } = this.#store;
+    if (isSeen && this.#atBottom && openId && this.#store.log(openId).isLoaded) this.#session.markRead();
   }
 }
