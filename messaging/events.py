@@ -64,4 +64,12 @@ class ToOnlookers:
     data: Mapping[str, Any]
 
 
-Announcement = DurableEvent | Joined | Left | ToUser | ToOnlookers
+@dataclass(frozen=True, slots=True)
+class Expelled:
+    """A user whose open connections end now: deactivated, deleted, or their tokens revoked."""
+
+    user_id: UUID
+    reason: str
+
+
+Announcement = DurableEvent | Joined | Left | ToUser | ToOnlookers | Expelled

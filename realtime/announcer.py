@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from messaging.events import Announcement, DurableEvent, Joined, Left, ToOnlookers, ToUser
+from messaging.events import Announcement, DurableEvent, Expelled, Joined, Left, ToOnlookers, ToUser
 from realtime.broker import publisher
 from realtime.protocol import frames, hints
 
@@ -37,6 +37,8 @@ def _hint(announcement: Announcement) -> hints.Hint:
             return hints.UserHint(announcement.user_id, frames.event(announcement.type, announcement.data))
         case ToOnlookers():
             return hints.OnlookersHint(announcement.conversation_id, frames.event(announcement.type, announcement.data))
+        case Expelled():
+            return hints.ExpelledHint(announcement.user_id, announcement.reason)
         case Left():
             frame = frames.event(
                 "conversation_removed",

@@ -27,6 +27,7 @@ from realtime.protocol import frames, hints
 from realtime.protocol.frames import MembershipChange
 from realtime.protocol.hints import (
     EventHint,
+    ExpelledHint,
     Hint,
     JoinedHint,
     LeftHint,
@@ -231,6 +232,9 @@ class Hub:
             case UserHint():
                 for connection in tenant.users.get(hint.user_id, ()):
                     connection.deliver(hint.frame)
+            case ExpelledHint():
+                for connection in list(tenant.users.get(hint.user_id, ())):
+                    connection.disconnect(REFUSED, hint.reason, reconnect=False)
             case OnlookersHint():
                 room = tenant.rooms.get(hint.conversation_id)
                 for connection in () if room is None else room.onlookers:

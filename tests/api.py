@@ -96,8 +96,8 @@ class Api:
     def put(self, path: str, body: Any = None) -> Answer:
         return self.request("PUT", path, body=body)
 
-    def delete(self, path: str) -> Answer:
-        return self.request("DELETE", path)
+    def delete(self, path: str, query: dict[str, Any] | None = None) -> Answer:
+        return self.request("DELETE", path, query=query)
 
     def request(self, method: str, path: str, *, body: Any = None, query: dict[str, Any] | None = None) -> Answer:
         """`body` None sends none; anything else is sent as JSON."""

@@ -13,8 +13,9 @@ from messaging.access import find_acting_user, get_user, require_self_or_integra
 from messaging.api.conversations import LIST_QUERY, conversation_page
 from messaging.models import User
 from messaging.queries import messages, users
-from messaging.services import notifications
+from messaging.services import notifications, user_lifecycle
 from messaging.services import users as services
+from messaging.services.user_lifecycle import Deletion
 from tenants.api.views import TenantView
 from tenants.cards import Caller
 
@@ -134,6 +135,78 @@ class UserDetail(TenantView):
         user = get_user(userId)
         require_self_or_integrator(call.caller, user)
         return render_users(call.caller, [services.update_user(user=user, body=call.body, now=call.now)])[0]
+
+    @operation(
+        "deleteUser",
+        summary="Delete a user",
+        tag="Users",
+        query=(
+            Param(
+                "messages",
+                choices=tuple(Deletion),
+                required=True,
+                description="`anonymise` keeps their messages, nameless; `erase` deletes them and every trace.",
+            ),
+        ),
+        errors=("user_not_found", "permission_denied"),
+        scope="users:write",
+        description="They leave every conversation, and their external id is free again. It cannot be undone.",
+    )
+    def delete(self, call: Call, userId: str) -> None:  # noqa: N803
+        require_integrator(call.caller)
+        user_lifecycle.delete_user(
+            tenant_id=call.caller.tenant.id,
+            user=get_user(userId),
+            deletion=Deletion(call.query["messages"]),
+            now=call.now,
+        )
+
+
+class UserDeactivate(TenantView):
+    @operation(
+        "deactivateUser",
+        summary="Deactivate a user",
+        tag="Users",
+        response="User",
+        errors=("user_not_found", "permission_denied"),
+        scope="users:write",
+        description="Frees their place in the quota, refuses their tokens, closes their sockets.",
+    )
+    def post(self, call: Call, userId: str) -> object:  # noqa: N803
+        require_integrator(call.caller)
+        tenant_id = call.caller.tenant.id
+        user = user_lifecycle.deactivate_user(tenant_id=tenant_id, user=get_user(userId), now=call.now)
+        return render_users(call.caller, [user])[0]
+
+
+class UserReactivate(TenantView):
+    @operation(
+        "reactivateUser",
+        summary="Reactivate a user",
+        tag="Users",
+        response="User",
+        errors=("user_not_found", "permission_denied", "user_quota_exceeded"),
+        scope="users:write",
+    )
+    def post(self, call: Call, userId: str) -> object:  # noqa: N803
+        require_integrator(call.caller)
+        tenant_id = call.caller.tenant.id
+        user = user_lifecycle.reactivate_user(tenant_id=tenant_id, user=get_user(userId), now=call.now)
+        return render_users(call.caller, [user])[0]
+
+
+class UserTokenRevocation(TenantView):
+    @operation(
+        "revokeUserTokens",
+        summary="Revoke a user's tokens",
+        tag="Users",
+        errors=("user_not_found", "permission_denied"),
+        scope="tokens:write",
+        description="Everything issued before now is refused, and the sockets that it opened are closed.",
+    )
+    def post(self, call: Call, userId: str) -> None:  # noqa: N803
+        require_integrator(call.caller)
+        user_lifecycle.revoke_tokens(tenant_id=call.caller.tenant.id, user=get_user(userId), now=call.now)
 
 
 class UserTokens(TenantView):

@@ -111,9 +111,16 @@ def remove_participant(*, tenant_id: UUID, conversation: Conversation, user: Use
         raise ParticipantNotFound
     if actor is not None and not leaving and place.role == Role.OWNER:
         raise PermissionDenied("The owner is not removed; ownership is handed on first.")
-    place.delete()
+    take_out(tenant_id, locked, user, actor=actor, reason="left" if leaving else "removed")
+    return locked
+
+
+def take_out(tenant_id: UUID, locked: Conversation, user: User, *, actor: User | None, reason: str) -> None:
+    """Ends a membership under the conversation's lock, whatever its type; nothing where there is none."""
+    deleted, _ = Participant.objects.filter(conversation=locked, user=user).delete()
+    if not deleted:
+        return
     now = log.advance(locked, events=1, participants=-1)
-    reason = "left" if leaving else "removed"
     entry = Entry("participant_removed", user.id, {"reason": reason, "participantCount": locked.participant_count})
     gone = Left(
         conversation_id=locked.id,
@@ -124,7 +131,6 @@ def remove_participant(*, tenant_id: UUID, conversation: Conversation, user: Use
         timestamp=wire.timestamp(now),
     )
     log.append(tenant_id, locked, [entry], actor=actor, now=now, after=[gone])
-    return locked
 
 
 def join_channel(*, tenant_id: UUID, conversation: Conversation, user: User) -> Conversation:

@@ -72,7 +72,15 @@ class OnlookersHint:
     frame: str
 
 
-Hint = EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint | UserHint | OnlookersHint
+@dataclass(frozen=True, slots=True)
+class ExpelledHint:
+    """A user whose connections end now."""
+
+    user_id: UUID
+    reason: str
+
+
+Hint = EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint | UserHint | OnlookersHint | ExpelledHint
 
 
 def encode(hint: Hint) -> bytes:
@@ -94,6 +102,8 @@ def encode(hint: Hint) -> bytes:
             header = f"u {hint.user_id.hex}"
         case OnlookersHint():
             header = f"o {hint.conversation_id.hex}"
+        case ExpelledHint():
+            return f"x {hint.user_id.hex}\n{hint.reason}".encode()
     return f"{header}\n{hint.frame}".encode()
 
 
@@ -119,6 +129,8 @@ def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
                 return UserHint(UUID(user), frame)
             case "o", [conversation]:
                 return OnlookersHint(UUID(conversation), frame)
+            case "x", [user]:
+                return ExpelledHint(UUID(user), frame)
     except ValueError:
         return None
     return None
