@@ -18,6 +18,7 @@ urlpatterns = [
     path("health", operations.health),
     path("ready", operations.ready),
     path("metrics", operations.metrics),
+    path("favicon.ico", operations.favicon),
     path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("messaging.api.urls")),

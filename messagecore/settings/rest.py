@@ -19,6 +19,14 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
+    # In the order in which an integrator meets them.
+    "TAGS": [
+        {"name": "Users", "description": "The end users of the integrator's product, and their tokens."},
+        {"name": "Conversations", "description": "Where users talk, and who is in there."},
+        {"name": "Messages", "description": "What is said, and what is done to it."},
+        {"name": "Usage", "description": "What the tenant used, set against its plan."},
+        {"name": "Platform", "description": "Tenants, plans and figures, for platform staff with a platform token."},
+    ],
     "PREPROCESSING_HOOKS": ["messagecore.kernel.api.openapi.only_api_routes"],
     "POSTPROCESSING_HOOKS": ["messagecore.kernel.api.openapi.add_catalogue"],
     # The page's scripts come from this server, not from a CDN.
