@@ -90,10 +90,15 @@ def complaints() -> Iterator[Complaints]:
 
 @pytest.fixture
 def open_page(demo: Demo, browser: Browser, complaints: Complaints) -> Iterator[Open]:
-    """`open_page(query="", **context options)`: the demo in a browser profile of its own, connected."""
+    """`open_page(query="", **context options)`: the demo in a browser profile of its own, connected.
+
+    `prepare(page)` is called before the page is loaded; `connected=False` does not wait for the connection.
+    """
     contexts: list[BrowserContext] = []
 
-    def open_(query: str = "", *, prepare: Callable[[Page], None] | None = None, **options: Any) -> Page:
+    def open_(
+        query: str = "", *, prepare: Callable[[Page], None] | None = None, connected: bool = True, **options: Any
+    ) -> Page:
         options.setdefault("locale", "en-US")
         context = browser.new_context(**options)
         contexts.append(context)
@@ -103,7 +108,7 @@ def open_page(demo: Demo, browser: Browser, complaints: Complaints) -> Iterator[
         if prepare is not None:
             prepare(page)
         page.goto(f"{demo.url}/demo/{query}")
-        for pane in page.locator(".pane").all():
+        for pane in page.locator(".pane").all() if connected else []:
             pane.locator(".conversation[aria-current]").wait_for(state="attached")
         return page
 

@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -279,6 +280,54 @@ def test_a_refused_message_says_why_and_can_be_sent_again(open_page: Open) -> No
     expect(sent(own, text)).to_have_count(1)
     message(own, other).get_by_role("button", name="Discard").click()
     expect(message(own, other)).to_have_count(0)
+
+
+def refusing_to_authenticate(refusals: list[tuple[str, int]]) -> Callable[[WebSocketRoute], None]:
+    """Answers `authenticate` with each of these codes and close codes, then lets the connections through."""
+
+    def handle(socket: WebSocketRoute) -> None:
+        if not refusals:
+            socket.connect_to_server()
+            return
+
+        def refuse(text: str | bytes) -> None:
+            code, close_code = refusals.pop(0)
+            data = {"code": code, "message": "No entry.", "retryable": False}
+            socket.send(json.dumps({"type": "error", "id": json.loads(text)["id"], "data": data}))
+            socket.close(code=close_code)
+
+        socket.on_message(refuse)
+
+    return handle
+
+
+def test_an_expired_token_is_renewed_without_a_word(open_page: Open) -> None:
+    asked: list[str] = []
+
+    def prepare(page: Page) -> None:
+        page.on("request", lambda request: asked.append(request.resource_type) if "/demo/?" in request.url else None)
+        page.on("request", lambda request: asked.append("again") if request.url.endswith("/demo/") else None)
+        page.route_web_socket(re.compile("/ws$"), refusing_to_authenticate([("token_expired", 4003)]))
+
+    own = pane(open_page("?user=alice", prepare=prepare), "user")
+    expect(own).to_have_attribute("data-connection", "online")
+    assert asked == ["document", "again"]
+
+
+def test_a_refusal_is_shown_and_can_be_tried_again(open_page: Open) -> None:
+    refusals = [("tenant_inactive", 4011)]
+    page = open_page(
+        "?user=alice",
+        connected=False,
+        prepare=lambda page: page.route_web_socket(re.compile("/ws$"), refusing_to_authenticate(refusals)),
+    )
+    own = pane(page, "user")
+    expect(own.get_by_role("alert")).to_have_text("The server refuses the connection: No entry. (tenant_inactive)")
+    expect(own.locator(".connection")).to_have_text("Refused")
+    own.get_by_role("button", name="Now").click()
+    expect(own.locator(".connection")).to_have_text("Connected")
+    expect(own.locator(".refusal")).to_be_hidden()
+    expect(own.locator(".message").first).to_be_visible()
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------
