@@ -64,7 +64,7 @@ def _create(call: Call) -> tuple[dict[str, Any], bool]:
         tenant_id=call.caller.tenant.id,
         wanted=services.NewConversation(
             type=body["type"],
-            title=body.get("title"),
+            title=body.get("title") or None,
             participants=body.get("participantIds", []),
             external_id=body.get("externalId"),
             metadata=body.get("metadata", {}),

@@ -49,22 +49,24 @@ def handle_outbox_rows(rows: Sequence[OutboxRow], *, now: datetime) -> None:
 
 
 def _store_for_offline(tenant_id: UUID, rows: Sequence[OutboxRow], now: datetime) -> None:
-    members: defaultdict[UUID, list[UUID]] = defaultdict(list)
+    # Each member with the seq up to which nothing is news to them: read already, or from before their time.
+    members: defaultdict[UUID, list[tuple[UUID, int]]] = defaultdict(list)
     conversations = {row.conversation_id for row in rows if row.conversation_id is not None}
-    for conversation_id, user_id in Participant.objects.filter(conversation_id__in=conversations).values_list(
-        "conversation_id", "user_id"
+    places = Participant.objects.filter(conversation_id__in=conversations)
+    for conversation_id, user_id, visible_from_seq, last_read_seq in places.values_list(
+        "conversation_id", "user_id", "visible_from_seq", "last_read_seq"
     ):
-        members[conversation_id].append(user_id)
-    everyone = list({user_id for users in members.values() for user_id in users})
+        members[conversation_id].append((user_id, max(visible_from_seq - 1, last_read_seq)))
+    everyone = list({user_id for places_there in members.values() for user_id, _ in places_there})
     presence = ports.presence_reader().presence_of(tenant_id, everyone)
     if any(found.status == "unknown" for found in presence.values()):
         raise PresenceUnavailable
     pairs = [
         (user_id, row.subject_id)
         for row in rows
-        if row.conversation_id is not None
-        for user_id in members[row.conversation_id]
-        if presence[user_id].status == "offline"
+        if row.conversation_id is not None and row.seq is not None
+        for user_id, known_seq in members[row.conversation_id]
+        if row.seq > known_seq and presence[user_id].status == "offline"
     ]
     if pairs:
         with connection.cursor() as cursor:
