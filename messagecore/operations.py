@@ -4,6 +4,7 @@ import ipaddress
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -108,9 +109,9 @@ class _Queues(Collector):
     """What waits outside of the processes, asked for at every scrape."""
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(
-            "messagecore_outbox_backlog", "Outbox rows that wait to be handled", value=outbox.backlog()
-        )
+        with suppress(DatabaseError):
+            backlog = outbox.backlog()
+            yield GaugeMetricFamily("messagecore_outbox_backlog", "Outbox rows that wait to be handled", value=backlog)
         waiting = _queue_length()
         if waiting is not None:
             tasks = GaugeMetricFamily("messagecore_task_queue_length", "Celery tasks waiting", labels=["queue"])
@@ -129,13 +130,11 @@ def _process_metrics() -> CollectorRegistry:
 
 def _queue_length() -> int | None:
     prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
-    client = redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=REDIS_TIMEOUT_S)
     try:
-        return int(client.llen(f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}"))
-    except (redis.RedisError, ValueError):
+        with redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=REDIS_TIMEOUT_S) as client:
+            return int(client.llen(f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}"))
+    except (redis.RedisError, ValueError):  # it does not answer, or it is not Redis (`amqp://`)
         return None
-    finally:
-        client.close()
 
 
 def _may_read_metrics(request: HttpRequest) -> bool:

@@ -14,3 +14,10 @@ class ContextFilter(logging.Filter):
         record.request_id = request_id.get()
         record.tenant = tenant.get()
         return True
+
+
+class UnexpectedFilter(logging.Filter):
+    """Drops Django's line for an answered 503: a probe that finds the service not ready is no error of the service."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "status_code", None) != 503

@@ -21,7 +21,6 @@ FRAMES_DROPPED = Counter("messagecore_frames_dropped_total", "Ephemeral frames d
 GAPS_CLOSED = Counter("messagecore_gaps_closed_total", "Events that were read from the database because no hint came")
 HINTS_PUBLISHED = Counter("messagecore_hints_published_total", "Announcements handed to Redis")
 HINTS_LOST = Counter("messagecore_hints_lost_total", "Announcements that Redis did not take")
-OUTBOX_HANDLED = Counter("messagecore_outbox_handled_total", "Outbox rows handled, by type", ["type"])
 THREADS_BUSY = Gauge("messagecore_web_threads_busy", "Request threads in use", multiprocess_mode="livesum")
 REQUESTS_WAITING = Gauge(
     "messagecore_web_requests_waiting", "Requests waiting for a thread", multiprocess_mode="livesum"

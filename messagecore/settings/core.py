@@ -14,9 +14,10 @@ HOME = env.home
 
 # django-tenants: what lives in `public`, and what every tenant's schema holds.
 SHARED_APPS = [
-    "django_tenants",
+    # Before django_tenants: the first app with a command of a name wins, and it has a `create_tenant` of its own.
     "tenants",
     "quotas",
+    "django_tenants",
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.sessions",

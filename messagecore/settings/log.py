@@ -7,7 +7,10 @@ from messagecore.settings.env import env
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"context": {"()": "messagecore.kernel.context.ContextFilter"}},
+    "filters": {
+        "context": {"()": "messagecore.kernel.context.ContextFilter"},
+        "unexpected": {"()": "messagecore.kernel.context.UnexpectedFilter"},
+    },
     "formatters": {
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
@@ -26,12 +29,13 @@ LOGGING: dict[str, Any] = {
     "root": {"level": env.log_level, "handlers": ["stderr"]},
     "loggers": {
         # Refused requests are answered, counted and traced by id; Django's own line for each says nothing more.
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["unexpected"]},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         # A line for every socket that opens and closes is noise; the metrics count them.
         "uvicorn.error": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
     },
 }

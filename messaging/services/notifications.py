@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q
 
-from messagecore.kernel import ids, metrics
+from messagecore.kernel import ids
 from messaging import ports
 from messaging.models import Notification, Participant
 from tenants.models import Tenant
@@ -37,7 +37,6 @@ def handle_outbox_rows(rows: Sequence[OutboxRow], *, now: datetime) -> None:
     """
     by_tenant: defaultdict[UUID, list[OutboxRow]] = defaultdict(list)
     for row in rows:
-        metrics.OUTBOX_HANDLED.labels(row.type).inc()
         if row.type == "new_message":
             by_tenant[row.tenant_id].append(row)
     tenants = Tenant.objects.in_bulk(by_tenant)

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
@@ -18,6 +19,7 @@ from messagecore.kernel.errors import (
     NotFound,
     PayloadTooLarge,
     Refusal,
+    ServiceUnavailable,
     UnsupportedMediaType,
 )
 
@@ -103,6 +105,10 @@ def _as_refusal(error: Exception) -> Refusal | None:
             refusal = PayloadTooLarge()
         case SuspiciousOperation():
             refusal = BadRequest()
+        case OperationalError() | InterfaceError():
+            # A restart, a broken connection, a deadlock: the caller tries again, and the next request connects anew.
+            logger.warning("the database did not do it: %s", error)
+            refusal = ServiceUnavailable()
     return refusal
 
 
