@@ -50,9 +50,16 @@ class Session:
         self.hub = hub
         self.presence = presence
 
-    def room(self, any_id: str) -> Room:
-        """Raises ConversationNotFound for a conversation that the user is not in."""
+    async def room(self, any_id: str) -> Room:
+        """Raises ConversationNotFound for a conversation that the user is not in.
+
+        A client may name a conversation before the hint of it has come here: it made it by REST a moment ago. So a
+        miss is asked of the database before it is one.
+        """
         room = self.hub.find_room(self.connection, any_id)
+        if room is None:
+            await self.hub.compare_user(self.tenant.id, self.user_id)
+            room = self.hub.find_room(self.connection, any_id)
         if room is None:
             raise ConversationNotFound
         return room
@@ -65,7 +72,7 @@ Handler = Callable[[Session, dict[str, Any]], Awaitable[Answer]]
 
 
 async def join_conversation(session: Session, data: dict[str, Any]) -> Answer:
-    room = session.room(data["conversationId"])
+    room = await session.room(data["conversationId"])
     session.hub.look_at(session.connection, room)
     asyncio.get_running_loop().call_soon(_show_presence_soon, session, room.id)
     return "joined_conversation", {
@@ -106,21 +113,21 @@ async def _show_presence(session: Session, conversation_id: UUID) -> None:
 
 
 async def leave_conversation(session: Session, data: dict[str, Any]) -> Answer:
-    room = session.room(data["conversationId"])
+    room = await session.room(data["conversationId"])
     session.hub.look_away(session.connection, room)
     return "left_conversation", {"conversationId": str(room.id), "conversationExternalId": room.external_id}
 
 
 async def typing_start(session: Session, data: dict[str, Any]) -> Answer:
-    return _typing(session, data, is_typing=True)
+    return await _typing(session, data, is_typing=True)
 
 
 async def typing_stop(session: Session, data: dict[str, Any]) -> Answer:
-    return _typing(session, data, is_typing=False)
+    return await _typing(session, data, is_typing=False)
 
 
-def _typing(session: Session, data: dict[str, Any], *, is_typing: bool) -> Answer:
-    room = session.room(data["conversationId"])
+async def _typing(session: Session, data: dict[str, Any], *, is_typing: bool) -> Answer:
+    room = await session.room(data["conversationId"])
     hint = hints.TypingHint(room.id, session.user_id, session.connection.external_user_id, is_typing)
     publisher().publish(session.tenant.id, hints.encode(hint))
     return None, {}
@@ -173,7 +180,8 @@ def _shown(session: Session, message_id: UUID) -> dict[str, Any]:
 
 
 async def mark_read(session: Session, data: dict[str, Any]) -> Answer:
-    await in_database_thread(_mark_read, session, session.room(data["conversationId"]).id, data["seq"])
+    room = await session.room(data["conversationId"])
+    await in_database_thread(_mark_read, session, room.id, data["seq"])
     return None, {}
 
 

@@ -459,6 +459,16 @@ class Hub:
             if any(c.meanwhile is None and membership_mark(c.conversations) != mark for c in connections):
                 await self._mend_memberships(tenant, user_id)
 
+    async def compare_user(self, tenant_id: UUID, user_id: UUID) -> None:
+        """Lets the user's connections here know of the conversations that the database says they are in, at once.
+
+        Raises DatabaseError.
+        """
+        tenant = self.tenants.get(tenant_id)
+        if tenant is not None:
+            async with self._one_comparison:
+                await self._mend_memberships(tenant, user_id)
+
     def _mend_soon(self, tenant: LocalTenant, user_id: UUID) -> None:
         if user_id not in tenant.mending:
             tenant.mending.add(user_id)

@@ -67,7 +67,7 @@ class TestApiKeys:
             ("tenant", {"tenant": "x"}),
             ("kind", {"kind": "root"}),
             ("name", {"name": ""}),
-            ("name", {"name": "x" * 101}),
+            ("name", {"name": "x" * 256}),
             ("scopes", {"scopes": "messages:write\r\neverything"}),
             ("scopes", {"scopes": "messages:\0"}),
             ("allowed_networks", {"allowed_networks": "10.0.0.1/8"}),

@@ -135,7 +135,7 @@ class TestChanging:
             ("retention_days", "0"),
             ("plan_type", "no-such-plan"),
             ("name", ""),
-            ("name", "x" * 201),
+            ("name", "x" * 256),
         ],
     )
     def test_bad_values_are_said_at_their_field_and_change_nothing(self, boss, make_tenant, field, value):
