@@ -58,7 +58,7 @@ def render_message(view: MessageView) -> dict[str, Any]:
         "mentions": list(view.mentions),
         "metadata": view.metadata,
         "reactions": [{"name": one.name, "count": one.count, "me": one.me} for one in view.reactions],
-        "status": "sent",
+        "status": view.status,
         "createdAt": wire.timestamp(view.created_at),
         "updatedAt": wire.timestamp(view.updated_at),
         "editedAt": wire.optional_timestamp(view.edited_at),

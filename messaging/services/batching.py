@@ -138,9 +138,11 @@ class SendBatcher:
                         # Among them what clients can bring about: one id used for two conversations at this moment.
                         logger.warning("a segment of %d drafts failed and is retried singly: %s", len(segment), error)
                         failed += segment
-            # Django rolls back without a word when a savepoint could not be: the connection broke in a later segment.
             if not is_committed.is_set():
-                raise DatabaseError("the connection was lost")
+                # Django rolls back without a word when a savepoint could not be: the connection broke in a later
+                # segment, and what the earlier ones wrote is not there either.
+                connection.close()
+                done, failed = [], list(batch)
         except DatabaseError as error:
             logger.warning("a batch of %d drafts was not committed: %s", len(batch), error)
             self._fail(batch)

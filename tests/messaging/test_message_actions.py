@@ -218,3 +218,16 @@ def test_silent_messages_are_never_unread(tenant: Account, said: Said) -> None:
     ada, _, conversation, _ = said
     tenant.message(conversation, ada, silent=True)
     assert tenant.api.get("/users/bob/unread").data["unreadMessages"] == 1
+
+
+def test_a_message_is_read_when_everybody_else_has_read_it(tenant: Account, said: Said) -> None:
+    _, _, conversation, message = said
+    tenant.user("carol")
+    tenant.api.post(f"/conversations/{conversation['id']}/participants", {"participantIds": ["carol"]})
+    later = tenant.message(conversation, said[0], "later")
+    for reader, expected in (("bob", "sent"), ("carol", "read")):
+        tenant.api.acting_as(reader).post(f"/conversations/{conversation['id']}/read", {"seq": later["seq"]})
+        assert tenant.api.get(f"/messages/{later['id']}").data["status"] == expected
+    assert tenant.api.get(f"/messages/{message['id']}").data["status"] == "read"
+    newest = tenant.message(conversation, said[1], "newest")
+    assert (newest["status"], tenant.api.get(f"/messages/{newest['id']}").data["status"]) == ("sent", "sent")
