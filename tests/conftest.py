@@ -5,13 +5,15 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from cachetools import TTLCache
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from messaging import ports
 from messaging.ports import FixedPresence, RecordingAnnouncer
+from quotas.services import limits
 from quotas.services.limits import forget_cached_limits
-from tenants.services import provisioning
+from tenants.services import authentication, provisioning
 from tenants.services.authentication import forget_cached_credentials
 from tests import databases
 from tests.accounts import Account, drop_account, open_test_account, platform_api
@@ -71,6 +73,24 @@ def presence(monkeypatch: pytest.MonkeyPatch) -> FixedPresence:
 def _as_cached(make: Callable[[], object]) -> Callable[[], object]:
     make.cache_clear = lambda: None  # type: ignore[attr-defined]
     return make
+
+
+@pytest.fixture
+def seconds_pass(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the clock of this process's caches of credentials and limits; no other clock."""
+    now = [0.0]
+
+    def clock() -> float:
+        return now[0]
+
+    for cache in authentication._caches:
+        monkeypatch.setattr(cache, "_entries", TTLCache(100, authentication.CACHE_SECONDS, timer=clock))
+    monkeypatch.setattr(limits, "_cache", TTLCache(100, limits.CACHE_SECONDS, timer=clock))
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    return advance
 
 
 # --- accounts -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ DATABASES = {
         # Threads live as long as the process (see messagecore.asgi), and so do their connections.
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
+        # A cursor held open between transactions belongs to a session that a transaction pooler hands on.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {
             **_parts,
             # The extended protocol: one statement a message, so that an injected ';' is an error.

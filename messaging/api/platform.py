@@ -1,5 +1,6 @@
 """`/admin`: the platform's routes, for staff and their scripts. They see every tenant."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +14,13 @@ from messaging.queries import platform as queries
 from messaging.queries.conversations import view_conversations
 from quotas.api.rendering import render_plan, render_usage
 from quotas.models import Plan
-from quotas.services.accounts import change_plan, open_account
+from quotas.services.accounts import change_account, open_account
 from quotas.services.limits import read_limits
 from quotas.services.usage import get_usage
 from tenants.api.views import PlatformView
 from tenants.models import Tenant, TenantStatus
 from tenants.scope import tenant_scope
-from tenants.services.lifecycle import change_status, update_tenant
+from tenants.services.lifecycle import change_status
 
 _LIMITS = {
     "maxUsers": "max_users",
@@ -64,8 +65,8 @@ def render_tenant(tenant: Tenant, key_prefix: str | None) -> dict[str, Any]:
     }
 
 
-def _render_one(tenant: Tenant) -> dict[str, Any]:
-    return render_tenant(tenant, queries.key_prefixes([tenant.id]).get(tenant.id))
+def _render_one(tenant: Tenant, now: datetime) -> dict[str, Any]:
+    return render_tenant(tenant, queries.key_prefixes([tenant.id], now=now).get(tenant.id))
 
 
 class Tenants(PlatformView):
@@ -113,7 +114,7 @@ class Tenants(PlatformView):
             search=call.query["search"],
             limit=limit + 1,
         )
-        prefixes = queries.key_prefixes([tenant.id for tenant in found])
+        prefixes = queries.key_prefixes([tenant.id for tenant in found], now=call.now)
         return page_of(
             found,
             limit=limit,
@@ -130,7 +131,7 @@ class TenantDetail(PlatformView):
         response="TenantDetail",
         errors=("tenant_not_found",),
         scope="tenants:read",
-        description="With its first users and its ten conversations of the latest activity.",
+        description="With its newest users and its ten conversations of the latest activity.",
     )
     def get(self, call: Call, tenantId: str) -> dict[str, Any]:  # noqa: N803 - the contract's name for the path
         tenant = get_tenant(tenantId)
@@ -138,7 +139,7 @@ class TenantDetail(PlatformView):
         presence = ports.presence_reader().presence_of(tenant.id, [user.id for user in users])
         with tenant_scope(tenant):
             views = view_conversations(conversations, viewer_id=None)
-        return _render_one(tenant) | {
+        return _render_one(tenant, call.now) | {
             "users": [rendering.render_user(user, presence=presence[user.id], with_email=True) for user in users],
             "conversations": [
                 rendering.render_conversation(
@@ -159,20 +160,20 @@ class TenantDetail(PlatformView):
         description="A limit in `settings` overrides the plan's; null goes back to it. Takes effect within 5 s.",
     )
     def patch(self, call: Call, tenantId: str) -> dict[str, Any]:  # noqa: N803
-        tenant = get_tenant(tenantId)
         settings = call.body.get("settings", {})
-        change_plan(
-            tenant=tenant,
+        tenant = change_account(
+            tenant=get_tenant(tenantId),
+            name=call.body.get("name"),
+            allowed_origins=settings.get("allowedOrigins") or [] if "allowedOrigins" in settings else None,
             plan_type=call.body.get("planType"),
             overrides={column: settings[name] for name, column in _LIMITS.items() if name in settings},
+            now=call.now,
         )
-        origins = settings.get("allowedOrigins") or [] if "allowedOrigins" in settings else None
-        tenant = update_tenant(tenant=tenant, name=call.body.get("name"), allowed_origins=origins, now=call.now)
-        return _render_one(tenant)
+        return _render_one(tenant, call.now)
 
 
 def _move(call: Call, tenant_id: str, status: TenantStatus) -> dict[str, Any]:
-    return _render_one(change_status(tenant=get_tenant(tenant_id), status=status, now=call.now))
+    return _render_one(change_status(tenant=get_tenant(tenant_id), status=status, now=call.now), call.now)
 
 
 class TenantSuspend(PlatformView):

@@ -30,16 +30,17 @@ def list_tenants(
     return list(found[:limit])
 
 
-def key_prefixes(tenant_ids: Sequence[UUID]) -> dict[UUID, str]:
+def key_prefixes(tenant_ids: Sequence[UUID], *, now: datetime) -> dict[UUID, str]:
     """The visible beginning of each tenant's newest secret key that still works."""
-    keys = ApiKey.objects.filter(tenant_id__in=tenant_ids, kind=KeyKind.SECRET, revoked_at=None).order_by("created_at")
-    return dict(keys.values_list("tenant_id", "prefix"))
+    keys = ApiKey.objects.filter(tenant_id__in=tenant_ids, kind=KeyKind.SECRET, revoked_at=None)
+    valid = keys.filter(Q(expires_at=None) | Q(expires_at__gt=now))
+    return dict(valid.order_by("created_at", "id").values_list("tenant_id", "prefix"))
 
 
 def users_and_conversations(tenant: Tenant) -> tuple[list[User], list[Conversation]]:
-    """The tenant's first users and its conversations of the latest activity."""
+    """The tenant's newest users and its conversations of the latest activity."""
     with tenant_scope(tenant):
-        users = list(User.objects.order_by("created_at", "id")[:SHOWN_USERS])
+        users = list(User.objects.order_by("-created_at", "-id")[:SHOWN_USERS])
         newest = Conversation.objects.select_related("created_by").order_by("-last_event_at", "-id")[
             :NEWEST_CONVERSATIONS
         ]

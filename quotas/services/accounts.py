@@ -1,6 +1,7 @@
 """A tenant together with its plan: opening one, moving it to another plan."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from django.db import transaction
 
@@ -8,6 +9,7 @@ from messagecore.kernel.errors import Refusal
 from quotas.models import Plan, StandingUsage, Subscription
 from quotas.services.limits import forget_cached_limits
 from tenants.models import Tenant
+from tenants.services.lifecycle import update_tenant
 from tenants.services.provisioning import ProvisionedTenant, create_tenant
 
 OVERRIDABLE = ("max_users", "max_messages", "retention_days", "max_storage_bytes", "max_connections")
@@ -28,6 +30,21 @@ def open_account(*, name: str, subdomain: str, plan_type: str) -> ProvisionedTen
         Subscription.objects.create(tenant=provisioned.tenant, plan=plan)
         StandingUsage.objects.create(tenant=provisioned.tenant)
     return provisioned
+
+
+def change_account(
+    *,
+    tenant: Tenant,
+    name: str | None,
+    allowed_origins: list[str] | None,
+    plan_type: str | None,
+    overrides: Mapping[str, int | None],
+    now: datetime,
+) -> Tenant:
+    """Changes what is not None of a tenant, and its plan and overrides: all of it or nothing. Raises PlanNotFound."""
+    with transaction.atomic():
+        change_plan(tenant=tenant, plan_type=plan_type, overrides=overrides)
+        return update_tenant(tenant=tenant, name=name, allowed_origins=allowed_origins, now=now)
 
 
 def get_plan(plan_type: str) -> Plan:

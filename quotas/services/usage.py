@@ -13,7 +13,10 @@ from quotas.services.metering import month_of, month_resets_at
 
 MIRROR_LIFETIME = timedelta(days=32)
 MIRROR_OVERLAP = timedelta(seconds=15)
+"""A row says when it was changed, which is a moment before its transaction commits."""
 MIRROR_BATCH = 1000
+MIRROR_MARKER = "quota:mirror"
+"""Holds when the mirror was last written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +61,33 @@ def mirror_key(tenant_id: UUID, month: str) -> str:
 
 
 def mirror_usage(*, now: datetime) -> int:
-    """Writes this month's counts into Redis for dashboards, and returns how many.
+    """Writes counts into Redis for dashboards, and returns how many.
 
-    Normally only rows that changed a moment ago; every row when a marker that lives beside them is gone, which is
-    what a flushed or new Redis looks like. Nobody asks the mirror for permission.
+    Normally only rows that changed since the run before, which a marker beside them tells, however long ago that was;
+    every row of this month when the marker is gone, which is what a flushed or new Redis looks like. Nobody asks the
+    mirror for permission. Raises redis.RedisError.
     """
-    client = redis.Redis.from_url(settings.REDIS_URL)
-    month = month_of(now)
-    marker = f"quota:mirror:{month:%Y-%m}"
-    rows = MonthlyUsage.objects.filter(month=month).order_by("tenant_id").values_list("tenant_id", "messages")
-    if client.exists(marker):
-        rows = rows.filter(updated_at__gte=now - MIRROR_OVERLAP)
-    written = 0
-    pipeline = client.pipeline(transaction=False)
-    for tenant_id, messages in rows.iterator(chunk_size=MIRROR_BATCH):
-        pipeline.set(mirror_key(tenant_id, f"{month:%Y-%m}"), messages, ex=MIRROR_LIFETIME)
-        written += 1
-        if written % MIRROR_BATCH == 0:
-            pipeline.execute()
-    pipeline.set(marker, 1, ex=MIRROR_LIFETIME)
-    pipeline.execute()
-    client.close()
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        mirrored_at = _find_time(client.get(MIRROR_MARKER))
+        rows = MonthlyUsage.objects.order_by("tenant_id", "month").values_list("tenant_id", "month", "messages")
+        if mirrored_at is None:
+            rows = rows.filter(month=month_of(now))
+        else:
+            rows = rows.filter(updated_at__gte=mirrored_at - MIRROR_OVERLAP)
+        written = 0
+        pipeline = client.pipeline(transaction=False)
+        for tenant_id, month, messages in rows.iterator(chunk_size=MIRROR_BATCH):
+            pipeline.set(mirror_key(tenant_id, f"{month:%Y-%m}"), messages, ex=MIRROR_LIFETIME)
+            written += 1
+            if written % MIRROR_BATCH == 0:
+                pipeline.execute()
+        pipeline.set(MIRROR_MARKER, now.isoformat(), ex=MIRROR_LIFETIME)
+        pipeline.execute()
     return written
+
+
+def _find_time(marker: bytes | None) -> datetime | None:
+    try:
+        return None if marker is None else datetime.fromisoformat(marker.decode())
+    except ValueError:
+        return None

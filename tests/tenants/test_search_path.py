@@ -80,6 +80,14 @@ def test_nothing_of_a_request_stays_in_the_session(committed_tenant: Account) ->
     assert raw("SELECT pg_backend_pid()") == backend, "all of it on one connection"
 
 
+def test_a_long_read_holds_no_cursor_in_the_session(pair: tuple[Account, Account]) -> None:
+    seen = 0
+    for _ in Tenant.objects.iterator(chunk_size=1):
+        assert raw("SELECT count(*) FROM pg_cursors") == [(0,)]
+        seen += 1
+    assert seen >= 2
+
+
 def test_a_connection_serves_tenant_after_tenant(pair: tuple[Account, Account]) -> None:
     first, second = pair
     for _ in range(3):
