@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import InternalError
 from django.utils.asyncio import async_unsafe
 from django_tenants.postgresql_backend import base
 from django_tenants.utils import quote_schema_name
@@ -34,11 +35,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         statement = f"SET {'LOCAL ' if local else ''}search_path = {', '.join(map(quote_schema_name, wanted))}"
         self._setting_search_path = True
         try:
-            # A plain psycopg cursor: the statement is ours, not the caller's, and takes no parameters.
-            with self.connection.cursor() as plain:
+            # A plain psycopg cursor: the statement is ours, not the caller's, and takes no parameters. Errors are
+            # Django's, so that it knows of a broken connection.
+            with self.wrap_database_errors, self.connection.cursor() as plain:
                 plain.execute(statement)
-        except base.psycopg.errors.InFailedSqlTransaction:
-            return  # Only a rollback can follow, and that forgets the path anyway.
+        except InternalError as error:
+            if isinstance(error.__cause__, base.psycopg.errors.InFailedSqlTransaction):
+                return  # Only a rollback can follow, and that forgets the path anyway.
+            raise
         finally:
             self._setting_search_path = False
         if local:
