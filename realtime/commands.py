@@ -20,7 +20,7 @@ from messaging.services.batching import send_batcher
 from messaging.services.sending import draft_from_body
 from realtime.broker import publisher
 from realtime.connection import Connection
-from realtime.database import DatabaseError, in_database_thread
+from realtime.database import DatabaseError, in_database_thread, read_in_database_thread
 from realtime.hub import Hub
 from realtime.presence import PresenceStore
 from realtime.protocol import frames, hints
@@ -94,7 +94,7 @@ def _show_presence_soon(session: Session, conversation_id: UUID) -> None:
 async def _show_presence(session: Session, conversation_id: UUID) -> None:
     """Who of the room is online now, as events; changes follow as they happen."""
     try:
-        people = await in_database_thread(
+        people = await read_in_database_thread(
             reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE
         )
         online = await session.presence.online_among(session.tenant.id, [user_id for user_id, _ in people])

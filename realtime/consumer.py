@@ -22,7 +22,7 @@ from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from messaging.services import reading
 from realtime.commands import HANDLERS, Session
 from realtime.connection import Connection
-from realtime.database import DatabaseError, in_database_thread
+from realtime.database import DatabaseError, read_in_database_thread
 from realtime.hub import REFUSED, RESTARTING, hub
 from realtime.limits import TokenBucket
 from realtime.process import presence_store
@@ -191,8 +191,11 @@ class SocketConsumer(AsyncConsumer):
             event, data = await handler(self._session, frame.data)
         except Refusal as refusal:
             self._connection.put(frames.error(refusal, frame.id))
-        except Exception:
-            logger.exception("the command %s failed", frame.type)
+        except Exception as error:
+            if isinstance(error, DatabaseError):
+                logger.warning("the command %s could not be done: %s", frame.type, error)
+            else:
+                logger.exception("the command %s failed", frame.type)
             self._connection.put(frames.error(ServiceUnavailable(), frame.id))
         else:
             self._answer(frame.id, event, data)
@@ -211,7 +214,7 @@ class SocketConsumer(AsyncConsumer):
             return
         connection = self._connection
         try:
-            caller, user_id, external_user_id = await in_database_thread(
+            caller, user_id, external_user_id = await read_in_database_thread(
                 self._identify, data.get("apiKey"), data.get("token")
             )
             connection.tenant, connection.user_id = caller.tenant, user_id

@@ -9,22 +9,28 @@ from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
 from django.db import Error as DatabaseError  # the whole family: a connection that broke raises InterfaceError, too
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 
-__all__ = ["DatabaseError", "in_database_thread"]
+__all__ = ["DatabaseError", "in_database_thread", "read_in_database_thread"]
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-THREADS = 2
+READERS, WRITERS = 2, 2
 CHECK_CONNECTION_AFTER_S = 5.0
 
 _thread = threading.local()
 
 
 @cache
-def _executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="realtime-db")
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(READERS, thread_name_prefix="realtime-read")
+
+
+@cache
+def _writers() -> ThreadPoolExecutor:
+    """Apart from the readers: a write that waits for somebody's lock must not hold up authentication and gaps."""
+    return ThreadPoolExecutor(WRITERS, thread_name_prefix="realtime-write")
 
 
 def _run(work: Callable[[], Result]) -> Result:
@@ -40,7 +46,22 @@ def _run(work: Callable[[], Result]) -> Result:
     return result
 
 
+def _run_twice(work: Callable[[], Result]) -> Result:
+    """A connection that broke since its last use costs nobody anything but time."""
+    try:
+        return _run(work)
+    except (OperationalError, InterfaceError):
+        return _run(work)
+
+
 async def in_database_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """Runs `work` on a database thread. It enters the tenant's scope itself: the schema belongs to the thread."""
+    """Runs `work`, which may write, on a database thread. It enters the tenant's scope itself: the schema belongs to
+    the thread."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_executor(), _run, partial(work, *args, **kwargs))
+    return await loop.run_in_executor(_writers(), _run, partial(work, *args, **kwargs))
+
+
+async def read_in_database_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    """As `in_database_thread`, for work that may be done twice; it is, if the first time the connection was broken."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_readers(), _run_twice, partial(work, *args, **kwargs))

@@ -22,7 +22,7 @@ from messaging.services import reading
 from messaging.services.memberships import membership_changes
 from realtime.broker import Subscriber, publisher
 from realtime.connection import Connection
-from realtime.database import DatabaseError, in_database_thread
+from realtime.database import DatabaseError, read_in_database_thread
 from realtime.protocol import frames, hints
 from realtime.protocol.frames import MembershipChange
 from realtime.protocol.hints import (
@@ -97,7 +97,7 @@ class Hub:
         tenant.users.setdefault(connection.user_id, set()).add(connection)
         metrics.CONNECTIONS.inc()
         await self._subscriber.subscribe(card.id)
-        for position in await in_database_thread(reading.positions, card, connection.user_id):
+        for position in await read_in_database_thread(reading.positions, card, connection.user_id):
             conversation_id = position.conversation_id
             left_since = meanwhile.get(conversation_id, 0) > position.last_seq
             if conversation_id not in connection.conversations and not left_since:
@@ -339,7 +339,9 @@ class Hub:
             while room.cursor < room.behind and room.members:
                 last = min(room.behind, room.cursor + READ_AT_ONCE, *(seq - 1 for seq in room.waiting))
                 try:
-                    entries = await in_database_thread(reading.read_log, tenant.card, room.id, room.cursor + 1, last)
+                    entries = await read_in_database_thread(
+                        reading.read_log, tenant.card, room.id, room.cursor + 1, last
+                    )
                 except DatabaseError as error:
                     logger.warning("the gap in %s is not closed yet: %s", room.id, error)
                     await asyncio.sleep(RETRY_AFTER_S)
@@ -364,7 +366,7 @@ class Hub:
             while seq < room.cursor:
                 last = min(room.cursor, seq + READ_AT_ONCE)
                 try:
-                    entries = await in_database_thread(reading.read_log, tenant.card, room.id, seq + 1, last)
+                    entries = await read_in_database_thread(reading.read_log, tenant.card, room.id, seq + 1, last)
                 except DatabaseError as error:
                     logger.warning("a newcomer to %s is not brought up yet: %s", room.id, error)
                     await asyncio.sleep(RETRY_AFTER_S)
@@ -445,7 +447,7 @@ class Hub:
         return done
 
     async def _compare(self, tenant: LocalTenant) -> None:
-        found = await in_database_thread(reading.compare, tenant.card, list(tenant.rooms), list(tenant.users))
+        found = await read_in_database_thread(reading.compare, tenant.card, list(tenant.rooms), list(tenant.users))
         for conversation_id, last_seq in found.last_seqs.items():
             room = tenant.rooms.get(conversation_id)
             if room is not None and room.cursor < last_seq:
@@ -495,7 +497,7 @@ class Hub:
         for connection in connections:
             connection.meanwhile = meanwhile
         try:
-            changes = await in_database_thread(
+            changes = await read_in_database_thread(
                 membership_changes,
                 tenant.card,
                 user_id,

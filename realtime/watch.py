@@ -14,7 +14,7 @@ from messagecore.kernel import wire
 from messaging.services import reading
 from realtime.broker import publisher
 from realtime.connection import Connection
-from realtime.database import DatabaseError, in_database_thread
+from realtime.database import DatabaseError, read_in_database_thread
 from realtime.hub import REFUSED, Hub
 from realtime.presence import SWEEP_EVERY_S, PresenceStore
 from realtime.protocol import frames, hints
@@ -83,7 +83,7 @@ class Watch:
         key_ids = {connection.key_id for connection in connections if connection.key_id is not None}
         if not key_ids:
             return
-        standings = await in_database_thread(key_standings, key_ids, now=timezone.now())
+        standings = await read_in_database_thread(key_standings, key_ids, now=timezone.now())
         for connection in connections:
             if connection.key_id is not None:
                 _end_if_refused(connection, standings.get(connection.key_id))
@@ -103,7 +103,7 @@ def _end_if_refused(connection: Connection, standing: KeyStanding | None) -> Non
 
 async def announce_presence(tenant: TenantCard, user_id: UUID, status: str) -> None:
     """Tells the onlookers of the user's conversations, in every process."""
-    known = await in_database_thread(reading.presence_audience, tenant, user_id)
+    known = await read_in_database_thread(reading.presence_audience, tenant, user_id)
     if known is None:
         return
     data = {
