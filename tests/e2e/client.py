@@ -4,9 +4,10 @@ the protocol catalogue says fails the test."""
 import asyncio
 import itertools
 import json
+import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,11 +25,23 @@ from tests.e2e.cluster import Server
 Frame = dict[str, Any]
 Condition = Callable[[Frame], bool]
 
+# How much longer than in CI the tests run that only get better by running long: 0, or a number of times.
+SOAK = float(os.environ.get("MESSAGECORE_SOAK", "0"))
+
 _numbers = itertools.count(1)
 
 
 def unique(word: str) -> str:
     return f"{word}-{next(_numbers)}"
+
+
+async def eventually(ask: Callable[[], Awaitable[Any]], fits: Callable[[Any], bool], timeout_s: float = 30) -> Any:
+    """The first answer that fits."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not fits(answer := await ask()):
+        assert asyncio.get_running_loop().time() < deadline, f"not within {timeout_s} s; last: {answer}"
+        await asyncio.sleep(0.1)
+    return answer
 
 
 class Refused(Exception):
@@ -168,14 +181,14 @@ class Socket:
         def found() -> Frame | None:
             return next((frame for frame in self.frames[after:] if fits(frame)), None)
 
-        await self._until(lambda: found() is not None, timeout_s, what or f"{wanted} {data}")
+        await self.until(lambda: found() is not None, timeout_s, what or f"{wanted} {data}")
         frame = found()
         assert frame is not None
         return frame
 
     async def until_closed(self, timeout_s: float = 15) -> int | None:
         """The close code."""
-        await self._until(lambda: self.closed is not None, timeout_s, "the socket is closed", may_close=True)
+        await self.until(lambda: self.closed is not None, timeout_s, "the socket is closed", may_close=True)
         assert self.closed is not None
         return self.closed[0]
 
@@ -200,6 +213,8 @@ class Socket:
         return dict(views)
 
     async def close(self) -> None:
+        if not self.ws.transport.is_closing():
+            self.ws.transport.resume_reading()
         await self.ws.close()
         if self._reader is not None:
             with suppress(TimeoutError):
@@ -210,7 +225,7 @@ class Socket:
         self.ws.transport.abort()
         await self.until_closed()
 
-    async def _until(
+    async def until(
         self, condition: Callable[[], bool], timeout_s: float, what: str, *, may_close: bool = False
     ) -> None:
         try:

@@ -33,7 +33,7 @@ def platform_token(e2e_database: Database, tmp_path_factory: pytest.TempPathFact
     return cluster.manage("create_platform_token", "e2e")
 
 
-def _running(
+def running_cluster(
     folder: Path, database: Database, *, servers: int, worker: bool = False, **options: str
 ) -> Iterator[Cluster]:
     valkey = Valkey(folder)
@@ -54,7 +54,7 @@ def standing_cluster(
     e2e_database: Database, platform_token: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """Two web processes that no test harms."""
-    yield from _running(tmp_path_factory.mktemp("cluster"), e2e_database, servers=2)
+    yield from running_cluster(tmp_path_factory.mktemp("cluster"), e2e_database, servers=2)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def make_cluster(e2e_database: Database, platform_token: str, tmp_path: Path) ->
     def make(servers: int, *, worker: bool = False, **options: str) -> Cluster:
         folder = tmp_path / f"cluster{len(running)}"
         folder.mkdir()
-        running.append(_running(folder, e2e_database, servers=servers, worker=worker, **options))
+        running.append(running_cluster(folder, e2e_database, servers=servers, worker=worker, **options))
         return next(running[-1])
 
     yield make

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.client import Refused, Socket, World, unique
 from tests.e2e.cluster import Cluster
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("sockets")]
+pytestmark = pytest.mark.e2e
 
 
 # --- getting in -----------------------------------------------------------------------------------------------------
