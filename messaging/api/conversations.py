@@ -6,11 +6,12 @@ from uuid import UUID
 from messagecore.kernel import wire
 from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
 from messagecore.kernel.api.paging import Page, decode_cursor, page_of
+from messagecore.kernel.errors import FieldError, InvalidJson, ValidationFailed
 from messaging import rendering
 from messaging.access import access_conversation, find_acting_user, get_acting_user, get_conversation, get_user
 from messaging.models import Conversation, ConversationType, Role
 from messaging.queries import conversations as queries
-from messaging.queries.conversations import ConversationView, activity_at, view_conversations
+from messaging.queries.conversations import ConversationFilter, ConversationView, activity_at, view_conversations
 from messaging.services import conversations as services
 from messaging.services import participants
 from tenants.api.views import TenantView
@@ -19,6 +20,11 @@ LIST_QUERY = (
     CURSOR,
     limit_param(),
     Param("type", choices=tuple(ConversationType.values), description="Only conversations of this type."),
+    Param("participant", description="Only those that this user is in, by either id."),
+    Param("externalId", description="Only the one with this external id."),
+    Param("metadata", maximum=2000, description="A JSON object that their metadata contains."),
+    Param("updatedSince", "timestamp", description="Only those where something happened since then."),
+    Param("unreadOnly", "boolean", default=False, description="Only those with unread messages, for the acting user."),
 )
 CHANGE_ERRORS = ("conversation_not_found", "user_not_found", "permission_denied")
 CREATE_ERRORS = ("id_conflict", "user_not_found", "conversation_not_found", "conflict")
@@ -45,7 +51,7 @@ def conversation_page(call: Call, user_id: UUID | None) -> Page:
     found = queries.list_conversations(
         user_id=user_id,
         before=None if before is None else (before[0], before[1]),
-        type_=call.query["type"],
+        wanted=_filter(call),
         limit=limit + 1,
     )
     shown = page_of(
@@ -55,6 +61,28 @@ def conversation_page(call: Call, user_id: UUID | None) -> Page:
         render=lambda row: row,
     )
     return Page([_render(view) for view in view_conversations(shown.data, viewer_id=user_id)], shown.next_cursor)
+
+
+def _filter(call: Call) -> ConversationFilter:
+    """Raises ValidationFailed, UserNotFound."""
+    query = call.query
+    metadata = query["metadata"]
+    if metadata is not None:
+        try:
+            parsed = wire.loads(metadata)
+        except InvalidJson:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise ValidationFailed([FieldError("/metadata", "must be a JSON object")])
+        metadata = wire.dumps(parsed).decode()
+    return ConversationFilter(
+        type=query["type"],
+        participant_id=None if query["participant"] is None else get_user(query["participant"]).id,
+        external_id=query["externalId"],
+        metadata=metadata,
+        updated_since=query["updatedSince"],
+        unread_only=query["unreadOnly"],
+    )
 
 
 def _create(call: Call) -> tuple[dict[str, Any], bool]:

@@ -233,5 +233,5 @@ class ConversationPins(TenantView):
         return [
             rendering.render_message(views[message_id])
             for message_id in ids
-            if views[message_id].seq >= access.visible_from_seq
+            if message_id in views and views[message_id].seq >= access.visible_from_seq
         ]

@@ -274,6 +274,7 @@ class UserNotifications(TenantView):
             limit=call.query["limit"] + 1,
         )
         views = messages.get_messages([notification.message_id for notification in found])
+        found = [notification for notification in found if notification.message_id in views]  # deleted meanwhile
         return page_of(
             found,
             limit=call.query["limit"],

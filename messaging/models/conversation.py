@@ -1,5 +1,6 @@
 """A place where users talk."""
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -45,7 +46,10 @@ class Conversation(models.Model):
                 condition=models.Q(type__in=ConversationType.values), name="conversation_type_is_known"
             ),
         ]
-        indexes = [models.Index(fields=["created_at", "id"], name="conversation_listed")]
+        indexes = [
+            models.Index(fields=["created_at", "id"], name="conversation_listed"),
+            GinIndex(fields=["metadata"], opclasses=["jsonb_path_ops"], name="conversation_metadata"),
+        ]
 
     def __str__(self) -> str:
         return self.title or self.external_id or str(self.id)

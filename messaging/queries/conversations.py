@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from django.db.models.functions import RowNumber
 from messaging.models import Conversation, Participant
 from messaging.queries import messages as message_queries
 from messaging.queries.messages import MessageView
-from messaging.queries.unread import unread_counts
+from messaging.queries.unread import UNREAD_OF_PLACE, unread_counts
 
 SHOWN_PARTICIPANTS = 100
 
@@ -77,31 +77,58 @@ def _first_participants(conversation_ids: Sequence[UUID]) -> dict[UUID, list[Par
     return first
 
 
-_LIST = """
-SELECT c.id FROM messaging_conversation c {join}
-WHERE (%(at)s::timestamptz IS NULL OR (COALESCE(c.last_message_at, c.created_at), c.id) < (%(at)s, %(id)s::uuid))
-  AND (%(type)s::text IS NULL OR c.type = %(type)s)
-ORDER BY COALESCE(c.last_message_at, c.created_at) DESC, c.id DESC LIMIT %(limit)s"""
+@dataclass(frozen=True, slots=True)
+class ConversationFilter:
+    """Which conversations a list shows; None: whatever. `participant_id` is somebody who is in them, `metadata` JSON
+    text that theirs contains. `unread_only` means the viewer's unread messages, and nothing without a viewer."""
 
-_JOIN = "JOIN messaging_participant p ON p.conversation_id = c.id AND p.user_id = %(user)s"
+    type: str | None = None
+    participant_id: UUID | None = None
+    external_id: str | None = None
+    metadata: str | None = None
+    updated_since: datetime | None = None
+    unread_only: bool = False
+
+
+_CONDITIONS = {
+    "type": "c.type = %(type)s",
+    "participant_id": (
+        "c.id IN (SELECT q.conversation_id FROM messaging_participant q WHERE q.user_id = %(participant_id)s)"
+    ),
+    "external_id": "c.external_id = %(external_id)s",
+    "metadata": "c.metadata @> %(metadata)s::jsonb",
+    "updated_since": "c.last_event_at >= %(updated_since)s",
+}
+_VIEWER = "JOIN messaging_participant p ON p.conversation_id = c.id AND p.user_id = %(user)s"
+_BEFORE = "(COALESCE(c.last_message_at, c.created_at), c.id) < (%(at)s, %(id)s)"
+_LATEST_FIRST = "ORDER BY COALESCE(c.last_message_at, c.created_at) DESC, c.id DESC LIMIT %(limit)s"
 
 
 def list_conversations(
-    *, user_id: UUID | None, before: tuple[datetime, UUID] | None, type_: str | None, limit: int
+    *, user_id: UUID | None, before: tuple[datetime, UUID] | None, wanted: ConversationFilter, limit: int
 ) -> list[Conversation]:
     """By last activity, latest first, behind the cursor (activity, id). `user_id` None: the whole tenant's."""
-    parameters = {
-        "user": user_id,
-        "at": None if before is None else before[0],
-        "id": None if before is None else before[1],
-        "type": type_,
-        "limit": limit,
-    }
+    chosen = asdict(wanted)
+    conditions = [condition for name, condition in _CONDITIONS.items() if chosen[name] is not None]
+    parameters = chosen | {"user": user_id, "limit": limit}
+    if before is not None:
+        conditions.append(_BEFORE)
+        parameters |= {"at": before[0], "id": before[1]}
+    if wanted.unread_only and user_id is not None:
+        conditions.append(f"{UNREAD_OF_PLACE} > 0")
+    statement = " ".join(
+        [
+            "SELECT c.id FROM messaging_conversation c",
+            _VIEWER if user_id is not None else "",
+            f"WHERE {' AND '.join(conditions)}" if conditions else "",
+            _LATEST_FIRST,
+        ]
+    )
     with connection.cursor() as cursor:
-        cursor.execute(_LIST.format(join=_JOIN if user_id is not None else ""), parameters)
+        cursor.execute(statement, {name: value for name, value in parameters.items() if f"%({name})s" in statement})
         ids = [row[0] for row in cursor.fetchall()]
     found = Conversation.objects.select_related("created_by").in_bulk(ids)
-    return [found[conversation_id] for conversation_id in ids]
+    return [found[conversation_id] for conversation_id in ids if conversation_id in found]
 
 
 def activity_at(conversation: Conversation) -> datetime:

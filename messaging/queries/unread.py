@@ -16,13 +16,16 @@ from uuid import UUID
 
 from django.db import connection
 
-_COUNTS = """
-SELECT p.conversation_id, c.unread_total - p.read_index - p.own_since_read - (
+UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read - (
   SELECT count(*) FROM messaging_message m
   WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
-    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system')
+    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system'))"""
+"""The rule as SQL, for a participant `p` of a conversation `c`."""
+
+_COUNTS = f"""
+SELECT p.conversation_id, {UNREAD_OF_PLACE}
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
-WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""
+WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""  # noqa: S608 - a constant of this module
 
 _INDEX_AT = """
 SELECT unread_index FROM messaging_message WHERE conversation_id = %s AND seq <= %s ORDER BY seq DESC LIMIT 1"""
