@@ -44,6 +44,7 @@ def test_without_a_key_nothing_goes(db: None) -> None:
         "a\0b",
         "x" * 10_000,
     ],
+    ids=lambda key: f"{len(key)} characters from {key[:6]!a}",  # new credentials differ from process to process
 )
 def test_a_wrong_key_is_refused(tenant: Account, key: str) -> None:
     with_key(key).get("/users").refuses(401, "invalid_api_key")
