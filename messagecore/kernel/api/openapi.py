@@ -47,7 +47,7 @@ class CatalogueSchema(AutoSchema):
         if declared.request:
             rendered["requestBody"] = {
                 "required": not declared.optional_body,
-                "content": {"application/json": _content(_reference(declared.request), declared.request)},
+                "content": {"application/json": _body(declared.request)},
             }
         return rendered
 
@@ -83,12 +83,24 @@ def _query_parameter(param: Param) -> dict[str, Any]:
     }
 
 
-def _content(schema: dict[str, Any], name: str, *, enveloped: bool = False) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": schema}
+def _body(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": _reference(name)}
     examples = catalogue.definitions()[name].get("examples", [])
     if examples:
-        content["example"] = {"success": True, "data": examples[0]} if enveloped else examples[0]
+        content["example"] = examples[0]
     return content
+
+
+def _example(declared: Operation) -> dict[str, Any]:
+    """A success as it looks: the catalogue's example in the envelope, the first two of them in a list."""
+    if declared.response is None:
+        return {"success": True, "data": None}
+    examples = catalogue.definitions()[declared.response].get("examples", [])
+    if declared.listed:
+        return {"success": True, "data": examples[:2]}
+    if declared.many:
+        return {"success": True, "data": examples[:2], "pagination": {"nextCursor": None, "hasMore": False}}
+    return {"success": True, "data": examples[0]}
 
 
 def _responses(declared: Operation, view: Any) -> dict[str, Any]:
@@ -101,11 +113,7 @@ def _responses(declared: Operation, view: Any) -> dict[str, Any]:
         properties |= {"data": {"type": "array", "items": data}, "pagination": _reference("Pagination")}
         required.append("pagination")
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    content = (
-        {"schema": schema}
-        if declared.many or declared.listed or declared.response is None
-        else _content(schema, declared.response, enveloped=True)
-    )
+    content = {"schema": schema, "example": _example(declared)}
     answers: dict[str, Any] = {
         str(status): {"description": declared.summary, "content": {"application/json": content}}
         for status in declared.statuses
