@@ -69,8 +69,9 @@ def _database(name: str) -> Iterator[str]:
             server.execute(drop)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with its module: Playwright keeps an event loop running in this thread, which nobody else here may see."""
     executable = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if executable is None:
         pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)}): the demo page was not looked at")
