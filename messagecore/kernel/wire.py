@@ -43,10 +43,10 @@ def _check(root: Any) -> None:
     depth = 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH + 1:
-            raise InvalidJson(f"Nested deeper than {MAX_DEPTH} levels.")
         deeper: list[Any] = []
         for value in level:
+            if depth > MAX_DEPTH and isinstance(value, dict | list):
+                raise InvalidJson(f"Nested deeper than {MAX_DEPTH} levels.")
             if isinstance(value, str):
                 if "\0" in value:
                     raise InvalidText
@@ -77,6 +77,6 @@ def parse_timestamp(text: str) -> datetime:
     if not _RFC_3339.fullmatch(text):
         raise ValueError("not a time as RFC 3339 writes it")
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except OverflowError as error:
         raise ValueError("outside the years 1 to 9999 in UTC") from error
