@@ -33,6 +33,8 @@ class Connection:
         self.token_issued_at: datetime | None = None
         self.conversations: set[UUID] = set()
         self.looking_at: set[UUID] = set()
+        # Where each conversation stood that the user was taken out of since: what is older is not news.
+        self.departures: dict[UUID, int] = {}
         # While the hub reads the memberships: what hints said of them in that moment, by the seq of its event.
         self.meanwhile: dict[UUID, int] | None = None
         # Set when nothing more will be written; whoever owns the socket may let it go.

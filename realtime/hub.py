@@ -254,7 +254,8 @@ class Hub:
         frame: str,
     ) -> None:
         """Tells a connection of a conversation that it did not know, and lets it hear what comes after `after_seq`."""
-        if conversation_id not in connection.conversations:
+        is_stale = after_seq < connection.departures.get(conversation_id, 0)
+        if conversation_id not in connection.conversations and not is_stale:
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_created").inc()
             self._listen(tenant, connection, conversation_id, external_id, after_seq=after_seq)
@@ -277,8 +278,9 @@ class Hub:
 
     def _leave(self, tenant: LocalTenant, connection: Connection, conversation_id: UUID, frame: str) -> None:
         if conversation_id in connection.conversations:
+            seq = connection.departures[conversation_id] = tenant.rooms[conversation_id].cursor
             if connection.meanwhile is not None:
-                connection.meanwhile[conversation_id] = tenant.rooms[conversation_id].cursor
+                connection.meanwhile[conversation_id] = seq
             self._stop_listening(tenant, connection, conversation_id)
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_removed").inc()

@@ -1,0 +1,366 @@
+"""The hub's law: whatever happens to hints, every listener sees the log from where it began, each seq once, in order,
+and nothing after its removal. The log is a fake here; the database's own is in test_hub_database.py."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import InterfaceError, OperationalError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from messaging.queries.log import LogPosition, membership_mark
+from messaging.services.memberships import Arrival, MembershipChanges
+from messaging.services.reading import Comparison, LogEntry
+from realtime import hub as module
+from realtime.connection import Connection
+from realtime.hub import Hub
+from realtime.protocol import frames, hints
+from realtime.protocol.hints import EventHint, JoinedHint, LeftHint
+from tenants.cards import TenantCard
+
+CARD = TenantCard(uuid4(), "t", "t", "active", frozenset(), None)
+ROOM = uuid4()
+
+
+class Listener(Connection):
+    """A connection that keeps what it is told."""
+
+    def __init__(self, user_id: UUID) -> None:
+        super().__init__(str(uuid4()), self._drop, max_frames=10_000, max_bytes=10**9)
+        self.tenant, self.user_id = CARD, user_id
+        self.open("{}")
+        self.seen: list[tuple[str, int]] = []
+
+    async def _drop(self, message: dict[str, Any]) -> None:
+        raise AssertionError("nothing is written in these tests")
+
+    def deliver(self, frame: str, *, ephemeral: bool = False) -> None:
+        told = json.loads(frame)
+        self.seen.append((told["type"], told["data"].get("seq", 0)))
+
+    @property
+    def seqs(self) -> list[int]:
+        return [seq for _, seq in self.seen if seq]
+
+
+@dataclass
+class Log:
+    """The database: one conversation's log, its members, and how it misbehaves."""
+
+    entries: list[LogEntry] = field(default_factory=list)
+    members: dict[UUID, int] = field(default_factory=dict)  # user → where the log ended before they came
+    failures: list[Exception] = field(default_factory=list)
+    delay: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    @property
+    def end(self) -> int:
+        return len(self.entries)
+
+    def append(self, type_: str = "new_message", user_id: UUID | None = None) -> bytes:
+        seq = self.end + 1
+        data = {
+            "conversationId": str(ROOM),
+            "conversationExternalId": None,
+            "seq": seq,
+            "userId": None if user_id is None else str(user_id),
+            "reason": "removed",
+            "timestamp": "2026-01-01T00:00:00.000Z",
+        }
+        self.entries.append(LogEntry(seq, type_, data))
+        return hints.encode(EventHint(ROOM, seq, frames.event(type_, data)))
+
+    def add(self, user_id: UUID) -> list[bytes]:
+        after_seq = self.members[user_id] = self.end
+        joined = JoinedHint(ROOM, after_seq, None, (user_id,), frames.event("conversation_created", {}))
+        return [hints.encode(joined), self.append("participant_added", user_id)]
+
+    def remove(self, user_id: UUID) -> list[bytes]:
+        del self.members[user_id]
+        event = self.append("participant_removed", user_id)
+        return [event, hints.encode(LeftHint(ROOM, self.end, user_id, frames.event("conversation_removed", {})))]
+
+    # --- what the hub asks ---
+
+    async def ask(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        answer = work(*args, **kwargs)
+        if self.failures:
+            raise self.failures.pop()
+        await asyncio.sleep(0)
+        if self.delay is not None:
+            await self.delay()
+        return answer
+
+    def read_log(self, card: TenantCard, room: UUID, first: int, last: int) -> list[LogEntry]:
+        return [entry for entry in self.entries if first <= entry.seq <= last]
+
+    def positions(self, card: TenantCard, user_id: UUID) -> list[LogPosition]:
+        return [LogPosition(ROOM, None, self.end, 1)] if user_id in self.members else []
+
+    def compare(self, card: TenantCard, rooms: list[UUID], users: list[UUID]) -> Comparison:
+        marks = {user_id: membership_mark([ROOM]) for user_id in users if user_id in self.members}
+        return Comparison(dict.fromkeys(rooms, self.end), marks, frozenset())
+
+    def membership_changes(
+        self, card: TenantCard, user_id: UUID, *, everywhere: frozenset[UUID], somewhere: frozenset[UUID]
+    ) -> MembershipChanges:
+        arrived = []
+        if user_id in self.members and ROOM not in everywhere:
+            arrived = [Arrival(ROOM, None, self.members[user_id], self.end, {})]
+        departed = {ROOM: self.end} if user_id not in self.members and ROOM in somewhere else {}
+        return MembershipChanges(arrived, departed)
+
+
+@pytest.fixture(scope="module")
+def log_box() -> Any:
+    """The log that the hub reads: replaced for each example."""
+    box = SimpleNamespace(log=Log())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "OVERTAKING_S", 0)
+        patch.setattr(module, "MEND_AFTER_S", 0)
+        patch.setattr(module, "RETRY_AFTER_S", 0)
+
+        async def ask(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return await box.log.ask(work, *args, **kwargs)
+
+        patch.setattr(module, "read_in_database_thread", ask)
+
+        def answer(name: str, *args: Any, **kwargs: Any) -> Any:
+            return getattr(box.log, name)(*args, **kwargs)
+
+        for name in ("read_log", "positions", "compare"):
+            patch.setattr(module.reading, name, partial(answer, name))
+        patch.setattr(module, "membership_changes", partial(answer, "membership_changes"))
+        yield box
+
+
+async def settle() -> None:
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+async def attach(hub: Hub, user_id: UUID) -> Listener:
+    listener = Listener(user_id)
+    await hub.attach(listener, CARD)
+    return listener
+
+
+ANY_ORDER = st.lists(st.integers(0, 11), max_size=40)
+
+
+@given(order=ANY_ORDER, joins_at=st.integers(0, 40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_of_hints_shows_the_log_once(log_box: Any, order: list[int], joins_at: int) -> None:
+    """Hints in any order, doubled and lost; a second listener comes in the middle; then one comparison."""
+
+    async def run() -> None:
+        log = log_box.log = Log()
+        ann, ben = uuid4(), uuid4()
+        log.members = {ann: 0, ben: 0}
+        hub = Hub()
+        early = await attach(hub, ann)
+        said = [log.append() for _ in range(12)]
+        late: Listener | None = None
+        for place, number in enumerate(order):
+            if place == joins_at:
+                late = await attach(hub, ben)
+            hub.receive(CARD.id, said[number])
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+        await settle()
+        await hub.compare_all()
+        await settle()
+        assert early.seqs == list(range(1, 13))
+        if late is not None:
+            # It began at the log's end: all of this was there before it was let in.
+            assert late.seqs == []
+        said.append(log.append())
+        hub.receive(CARD.id, said[-1])
+        await settle()
+        assert early.seqs == list(range(1, 14))
+        assert late is None or late.seqs == [13]
+
+    asyncio.run(run())
+
+
+STEPS = st.lists(
+    st.sampled_from(["say", "say", "add", "remove", "connect", "disconnect", "pause", "fail"]), min_size=1, max_size=25
+)
+FATES = st.lists(st.sampled_from(["now", "lost", "late", "twice"]), min_size=60, max_size=60)
+
+
+@given(steps=STEPS, fates=FATES, shuffle=st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_views_equal_the_log_whatever_becomes_of_hints(
+    log_box: Any, steps: list[str], fates: list[str], shuffle: Any
+) -> None:
+    """A guest comes and goes while one user stays. Whatever was lost, doubled or late: after a comparison the one who
+    stayed has seen all, and the guest's connections what was said while the guest was in, and nothing else; a stay
+    that was over before a hint or a comparison told of it is passed over."""
+
+    async def run() -> None:  # noqa: PLR0912 - a step a branch
+        log = log_box.log = Log()
+        host, guest = uuid4(), uuid4()
+        log.members = {host: 0}
+        hub = Hub()
+        staying = await attach(hub, host)
+        guests: list[tuple[Listener, int]] = []
+        stays: list[list[int]] = []  # the guest's [first seq, last seq] of each stay
+        fate = iter(fates)
+        delayed: list[bytes] = []
+
+        def say(*payloads: bytes) -> None:
+            for payload in payloads:
+                match next(fate, "now"):
+                    case "now":
+                        hub.receive(CARD.id, payload)
+                    case "twice":
+                        hub.receive(CARD.id, payload)
+                        hub.receive(CARD.id, payload)
+                    case "late":
+                        delayed.append(payload)
+
+        for step in steps:
+            if step == "say":
+                say(log.append())
+            elif step == "add" and guest not in log.members:
+                say(*log.add(guest))
+                stays.append([log.end, 10**9])
+            elif step == "remove" and guest in log.members:
+                say(*log.remove(guest))
+                stays[-1][1] = log.end
+            elif step == "connect":
+                log.failures.clear()  # a socket that cannot be let in is sent away
+                guests.append((await attach(hub, guest), log.end))
+            elif step == "disconnect" and guests:
+                hub.detach(guests.pop(0)[0])
+            elif step == "fail":
+                log.failures.append(shuffle.choice([OperationalError("gone"), InterfaceError("gone")]))
+            elif step == "pause":
+                await settle()
+                shuffle.shuffle(delayed)
+                while delayed and shuffle.random() < 0.7:
+                    hub.receive(CARD.id, delayed.pop())
+        for payload in delayed:
+            hub.receive(CARD.id, payload)
+        for _ in range(4):  # a failure may cost one of them; a stale hint is mended by the next
+            log.failures.clear()
+            await hub.compare_all()
+            await settle()
+        assert staying.seqs == list(range(1, log.end + 1))
+        for listener, begins_after in guests:
+            expected: list[int] = []
+            for first, last in stays:
+                stay = list(range(first, min(last, log.end) + 1))
+                if last > begins_after:
+                    stay = [seq for seq in stay if seq > begins_after]
+                # A stay that was over may have passed unnoticed, or be told of by a late hint: always as a whole.
+                if last > log.end or set(stay) & set(listener.seqs):
+                    expected += stay
+            assert listener.seqs == expected
+            # What it was told of its membership agrees with what it saw.
+            told = [kind for kind, _ in listener.seen if kind in {"conversation_created", "conversation_removed"}]
+            assert all(one != other for one, other in pairwise(told))
+            assert (ROOM in listener.conversations) is (guest in log.members)
+        rooms = hub.tenants[CARD.id].rooms
+        assert set(rooms) <= {ROOM}
+        for room in rooms.values():
+            assert room.catching_up == {}
+            assert room.filling is None
+            assert room.waiting == {}
+            assert room.listeners == room.members
+        await hub.stop()
+
+    asyncio.run(run())
+
+
+async def test_what_is_committed_while_positions_are_read_is_heard(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.members = {ann: 0}
+    hub = Hub()
+
+    async def committed_meanwhile() -> None:
+        log.delay = None
+        hub.receive(CARD.id, log.append())
+
+    log.delay = committed_meanwhile
+    listener = await attach(hub, ann)
+    await settle()
+    assert listener.seqs == [1]
+
+
+async def test_who_leaves_while_positions_are_read_is_not_let_in(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.members = {ann: 0}
+    hub = Hub()
+
+    async def left_meanwhile() -> None:
+        log.delay = None
+        for payload in log.remove(ann):
+            hub.receive(CARD.id, payload)
+
+    log.delay = left_meanwhile
+    listener = await attach(hub, ann)
+    hub.receive(CARD.id, log.append())
+    await settle()
+    assert listener.seqs == []
+    assert hub.tenants[CARD.id].rooms == {}
+
+
+async def test_a_removal_comes_at_its_place_though_its_hint_is_first(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann, ben = uuid4(), uuid4()
+    log.members = {ann: 0, ben: 0}
+    hub = Hub()
+    listener, other = await attach(hub, ann), await attach(hub, ben)
+    log.append()
+    _, left = log.remove(ann)
+    after = log.append()
+    hub.receive(CARD.id, after)
+    hub.receive(CARD.id, left)
+    await settle()
+    assert listener.seen == [("new_message", 1), ("participant_removed", 2), ("conversation_removed", 0)]
+    assert other.seqs == [1, 2, 3]
+
+
+async def test_everything_is_let_go_when_the_last_socket_is(log_box: Any) -> None:
+    log = log_box.log = Log()
+    users = [uuid4() for _ in range(3)]
+    log.members = dict.fromkeys(users, 0)
+    hub = Hub()
+    listeners = [await attach(hub, user) for user in users for _ in range(2)]
+    hub.receive(CARD.id, log.append())
+    for listener in listeners:
+        hub.look_at(listener, hub.tenants[CARD.id].rooms[ROOM])
+    for listener in listeners:
+        hub.detach(listener)
+        hub.detach(listener)
+    assert hub.tenants == {}
+    assert all(listener.conversations == listener.looking_at == set() for listener in listeners)
+
+
+@pytest.mark.logs_errors
+async def test_a_comparison_that_fails_is_not_the_last(log_box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.members = {ann: 0}
+    monkeypatch.setattr(module, "COMPARE_EVERY_S", 0)
+    hub = Hub()
+    listener = await attach(hub, ann)
+    log.append()
+    log.failures = [KeyError("a bug"), InterfaceError("the connection is closed"), OperationalError("gone")]
+    comparing = asyncio.create_task(hub._compare_regularly())
+    await settle()
+    await settle()
+    assert listener.seqs == [1]
+    assert not comparing.done()
+    comparing.cancel()
