@@ -36,6 +36,8 @@ def main() -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        # Longer than balancers keep an idle connection (60 s is common): a request must not meet our closing of it.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=8,
     )
 
