@@ -86,7 +86,7 @@ async def test_a_refused_socket_is_told_why(world: World) -> None:
         ({"apiKey": tenant.secret_key, "token": tenant.token(name, algorithm="HS512")}, "invalid_token", 4003),
         ({"apiKey": tenant.secret_key, "token": tenant.token(name, secret=other_secret)}, "invalid_token", 4003),
         ({"apiKey": tenant.secret_key, "token": tenant.token(name, iss=str(user["id"]))}, "invalid_token", 4003),
-        ({"apiKey": tenant.secret_key, "token": tenant.token("nobody")}, "user_not_found", 4003),
+        ({"apiKey": tenant.secret_key, "token": tenant.token("nobody")}, "invalid_token", 4003),
         ({"apiKey": tenant.secret_key, "token": tenant.token("a\0b")}, "invalid_token", 4003),
         ({"apiKey": tenant.secret_key, "token": tenant.token("a\ud800b")}, "invalid_token", 4003),
         (
