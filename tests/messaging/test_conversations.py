@@ -20,7 +20,8 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture
 def people(tenant: Account) -> dict[str, Any]:
-    return {name: tenant.user(name, displayName=name.title()) for name in ("ada", "bob", "eve")}
+    bodies = [{"externalUserId": name, "displayName": name.title()} for name in ("ada", "bob", "eve")]
+    return {user["externalUserId"]: user for user in tenant.api.post("/users/batch", {"users": bodies}).data}
 
 
 def make(api: Api, **body: Any) -> Answer:

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture
 def trio(tenant: Account) -> list[Any]:
-    return [tenant.user(name) for name in ("ada", "bob", "eve")]
+    bodies = [{"externalUserId": name} for name in ("ada", "bob", "eve")]
+    users: list[Any] = tenant.api.post("/users/batch", {"users": bodies}).data
+    return users
 
 
 def waiting(account: Account, user: Any, **query: Any) -> list[Any]:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from messaging.events import DurableEvent
 from messaging.models import Participant, User
+from messaging.ports import RecordingAnnouncer
 from tenants.models import OutboxEvent
 from tenants.scope import tenant_scope
 from tests.accounts import Account, draft
@@ -140,6 +142,28 @@ def test_every_message_promises_one_event(tenant: Account) -> None:
     assert [(str(row.conversation_id), row.seq, str(row.subject_id)) for row in promised] == [
         (room["id"], message["seq"], message["id"]) for message in sent
     ]
+
+
+def test_a_message_is_announced_after_the_commit_once(
+    tenant: Account, api: Api, announced: RecordingAnnouncer, django_capture_on_commit_callbacks: Any
+) -> None:
+    ada, eve = tenant.user(), tenant.user()
+    room = tenant.conversation(ada, externalId="room")
+    body = draft(room, ada, clientMessageId="c-1")
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        sent = api.post("/messages/send", body).data
+        assert announced.announced == [], "nobody hears of what is not committed"
+    ((tenant_id, event),) = announced.announced
+    assert len(callbacks) == 1
+    assert isinstance(event, DurableEvent)
+    assert (tenant_id, str(event.conversation_id), event.seq, event.type) == (tenant.id, room["id"], 1, "new_message")
+    fits("NewMessageEvent", event.data)
+    assert event.data["message"] == sent
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        api.post("/messages/send", body)
+        api.post("/messages/send", draft(room, eve))
+        api.post("/messages/send", body | {"content": {"text": "other"}})
+    assert callbacks == [], "neither repeats nor refusals are announced"
 
 
 # --- who may --------------------------------------------------------------------------------------------------------
