@@ -11,6 +11,9 @@ from messagecore.kernel import context, ids, metrics
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
+# Whoever calls can make methods up; a metric for each would fill the memory.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 EXPOSED_HEADERS = (
     "X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, Idempotent-Replayed"
 )
@@ -40,8 +43,9 @@ class RequestContextMiddleware:
             context.tenant.reset(tenant_token)
             context.request_id.reset(id_token)
         route = _route(request)
-        metrics.REQUESTS.labels(request.method, route, str(response.status_code)).inc()
-        metrics.REQUEST_SECONDS.labels(request.method, route).observe(time.perf_counter() - started)
+        method = request.method if request.method in _METHODS else "other"
+        metrics.REQUESTS.labels(method, route, str(response.status_code)).inc()
+        metrics.REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - started)
         response["X-Request-Id"] = request_id
         return response
 
