@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.e2e.client import Socket, World
+from tests.e2e.client import SOAK, Socket, World, eventually
 from tests.e2e.cluster import Cluster, Server
 
 pytestmark = pytest.mark.e2e
@@ -276,3 +276,30 @@ async def test_sockets_cut_without_a_word_leave_nothing_behind(cluster: Cluster,
             break
         await asyncio.sleep(0.1)
     assert cluster.servers[0].metric("messagecore_socket_connections") == before
+
+
+@pytest.mark.skipif(not SOAK, reason="takes 40 s; set MESSAGECORE_SOAK=1")
+async def test_a_client_that_answers_no_ping_is_noticed_within_60_s(cluster: Cluster, world: World) -> None:
+    (user,) = await world.users("ann")
+    server = cluster.servers[0]
+    before = server.metric("messagecore_socket_connections")
+    token = world.tenant.token(user["externalUserId"])
+    more = f"X-API-Key: {world.tenant.publishable_key}\r\nAuthorization: Bearer {token}\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(HANDSHAKE.format(path="/ws", more=more).encode())
+    assert b"authenticated" in await reader.readuntil(b"serverTime")
+    assert server.metric("messagecore_socket_connections") == before + 1
+    began = time.monotonic()
+    await eventually(
+        lambda: asyncio.to_thread(server.metric, "messagecore_socket_connections"),
+        lambda connections: connections == before,
+        timeout_s=60,
+    )
+    assert time.monotonic() - began > 20
+    rest = world.rest()
+    await eventually(
+        lambda: rest("GET", f"/users/{user['id']}"),
+        lambda shown: shown["presence"]["status"] == "offline",
+        timeout_s=10,
+    )
+    writer.close()
