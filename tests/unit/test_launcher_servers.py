@@ -80,18 +80,15 @@ def test_a_server_that_is_given_is_not_started(home: Path) -> None:
         assert (servers.redis_url, servers.valkey) == ("redis://given/0", None)
 
 
-def test_data_of_another_version_is_refused_in_words(home: Path) -> None:
-    version = home / "postgres" / "PG_VERSION"
-    before = version.read_text()
-    version.write_text("12\n")
-    try:
-        with (
-            pytest.raises(LauncherError, match=r"was written by PostgreSQL 12; this is PostgreSQL 18"),
-            embedded_servers(home),
-        ):
-            pass
-    finally:
-        version.write_text(before)
+def test_data_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
+    data = tmp_path / "postgres"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("12\n")
+    with (
+        pytest.raises(LauncherError, match=r"was written by PostgreSQL 12; this is PostgreSQL 18"),
+        embedded_servers(tmp_path),
+    ):
+        pass
 
 
 def test_throw_away_servers_leave_nothing() -> None:
