@@ -187,6 +187,20 @@ def test_what_was_set_inside_a_lost_savepoint_is_set_again(pair: tuple[Account, 
             assert names() == ["b"]
 
 
+def test_a_path_that_went_with_its_savepoint_is_set_again(pair: tuple[Account, Account]) -> None:
+    first, _ = pair
+    with transaction.atomic():
+        assert Tenant.objects.count() >= 2
+        savepoint = transaction.savepoint()
+        connection.set_tenant(first)
+        try:
+            assert names() == ["a"]
+            transaction.savepoint_rollback(savepoint)
+            assert names() == ["a"]
+        finally:
+            connection.set_schema_to_public()
+
+
 def test_a_lost_connection_is_made_anew_with_the_right_path(pair: tuple[Account, Account]) -> None:
     first, second = pair
     with tenant_scope(first):
