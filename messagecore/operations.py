@@ -25,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from messagecore.kernel.api.envelope import plain_failure
+from realtime.redis_clients import blocking_client
 from tenants import outbox
 from tenants.api.authentication import bearer
 
@@ -77,9 +78,7 @@ def _is_migrated() -> bool:
 
 
 def _redis_answers() -> bool:
-    client = redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
-    )
+    client = blocking_client(timeout_s=REDIS_TIMEOUT_S)
     try:
         return bool(client.ping())
     except redis.RedisError:

@@ -193,9 +193,12 @@ def check_may(conversation: Conversation, actor: User | None, action: roles.Acti
     roles.require(place.role, action)
 
 
-def joined(conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime) -> Joined:
+def joined(
+    conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime, shows_history: bool = True
+) -> Joined:
+    """The announcement of newcomers. Without the history they are not shown the last message either."""
     (view,) = view_conversations([conversation], viewer_id=None)
     rendered = rendering.render_conversation(
-        conversation, participants=view.participants, last_message=view.last_message
+        conversation, participants=view.participants, last_message=view.last_message if shows_history else None
     )
     return Joined(conversation.id, tuple(user_ids), after_seq, rendered, wire.timestamp(now))

@@ -91,7 +91,7 @@ def _enter(
         )
         for place, user_id in enumerate(newcomers, start=1)
     ]
-    arrived = joined(locked, newcomers, after_seq=first_seq - 1, now=now)
+    arrived = joined(locked, newcomers, after_seq=first_seq - 1, now=now, shows_history=show_history)
     log.append(tenant_id, locked, entries, actor=actor, now=now, before=[arrived])
     return locked
 

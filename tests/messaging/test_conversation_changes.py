@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from messaging.events import DurableEvent, Left
+from messaging.events import DurableEvent, Joined, Left
 from messaging.models import Role
 from messaging.ports import RecordingAnnouncer
 from messaging.roles import ALLOWED, Action
@@ -161,3 +161,24 @@ def test_a_deleted_conversation_is_gone_for_everybody(
     tenant.api.get(f"/conversations/{group['id']}").refuses(404, "conversation_not_found")
     tenant.api.get(f"/messages/{message['id']}").refuses(404, "message_not_found")
     assert tenant.api.get("/users/owner/conversations").data == []
+
+
+@pytest.mark.parametrize("show_history", [True, False])
+def test_a_newcomer_without_history_is_not_shown_the_last_message(
+    tenant: Account,
+    group: dict[str, Any],
+    announced: RecordingAnnouncer,
+    django_capture_on_commit_callbacks: Any,
+    show_history: bool,
+) -> None:
+    said = tenant.api.acting_as("owner").post("/messages/send", draft(group, None, "before you came")).data
+    tenant.user("newcomer")
+    body = {"participantIds": ["newcomer"], "showHistory": show_history}
+    with django_capture_on_commit_callbacks(execute=True):
+        tenant.api.post(f"/conversations/{group['id']}/participants", body)
+    (arrival,) = [event for _, event in announced.announced if isinstance(event, Joined)]
+    shown = arrival.conversation["lastMessage"]
+    assert (None if shown is None else shown["id"]) == (said["id"] if show_history else None)
+    assert tenant.api.acting_as("newcomer").get(f"/conversations/{group['id']}").data["lastMessage"] == (
+        shown if shown is None else tenant.api.get(f"/messages/{said['id']}").data
+    )
