@@ -20,7 +20,14 @@ from messagecore.kernel.api.paging import Page
 from messagecore.kernel.errors import FieldError, InvalidText, UnsupportedMediaType, ValidationFailed
 from messagecore.kernel.validation import pointer_to
 
-ALWAYS_POSSIBLE = ("bad_request", "invalid_json", "not_found", "validation_failed", "internal_error", "service_unavailable")
+ALWAYS_POSSIBLE = (
+    "bad_request",
+    "invalid_json",
+    "not_found",
+    "validation_failed",
+    "internal_error",
+    "service_unavailable",
+)
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
