@@ -24,7 +24,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from messagecore.kernel import metrics
+from messagecore.kernel import context, metrics
 from messagecore.kernel.api import middleware
 from messagecore.kernel.api.envelope import plain_failure
 from messagecore.kernel.api.paths import SLASH
@@ -65,10 +65,10 @@ class ThreadedHandler(BaseHandler):
         except ClientDisconnected:
             return
         except BodyTooLarge:
-            await _send_response(_named(scope, plain_failure("payload_too_large")), send, close=True)
+            await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
             return
         if self._waiting >= self._limit:
-            await _send_response(_named(scope, plain_failure("service_unavailable")), send)
+            await _send_response(_refuse(scope, "service_unavailable"), send)
             return
         self._waiting += 1
         metrics.REQUESTS_WAITING.inc()
@@ -137,10 +137,18 @@ def _with_slashes(scope: Scope) -> Scope:
     return {**scope, "path": SLASH.join(parts)}
 
 
-def _named(scope: Scope, response: HttpResponse) -> HttpResponse:
-    """A response made before Django was asked, with the request's id on it all the same."""
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    response["X-Request-Id"] = middleware.choose_request_id(given)
+def _refuse(scope: Scope, code: str) -> HttpResponse:
+    """An answer given before Django is asked: with the request's id, and readable to browsers, all the same."""
+    headers = dict(scope["headers"])
+    request_id = middleware.choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+    token = context.request_id.set(request_id)
+    try:
+        response = plain_failure(code)
+    finally:
+        context.request_id.reset(token)
+    response["X-Request-Id"] = request_id
+    if b"origin" in headers and scope["path"].startswith("/api/"):
+        middleware.let_browsers_read(response)
     return response
 
 

@@ -107,3 +107,11 @@ async def test_a_preflight_needs_no_database(ask: Ask, committed_tenant: Account
         response = await client.options("/api/v1/messages/send", headers=headers)
     assert response.status_code == 204
     assert response.headers["access-control-allow-origin"] == "*"
+
+
+async def test_what_is_refused_before_django_is_asked_is_named_and_readable_too(ask: Ask) -> None:
+    headers = {"Content-Type": "application/json", "X-Request-Id": "mine-1", "Origin": "https://app.example"}
+    response = await ask("POST", "/messages/send", content=b"x" * 2_000_000, headers=headers)
+    assert response.json()["error"]["requestId"] == response.headers["X-Request-Id"] == "mine-1"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "X-Request-Id" in response.headers["Access-Control-Expose-Headers"]
