@@ -26,6 +26,10 @@ class ConversationNotFound(NotFound):
     code = "conversation_not_found"
 
 
+class MessageNotFound(NotFound):
+    code = "message_not_found"
+
+
 class ParticipantNotFound(NotFound):
     code = "participant_not_found"
 

@@ -10,8 +10,7 @@ import redis
 from django.utils import timezone
 
 from messagecore.kernel import wire
-from messagecore.kernel.errors import NotFound
-from messaging.access import access_conversation, get_user
+from messaging.access import ConversationNotFound, access_conversation, get_user
 from messaging.models import Message
 from messaging.queries.messages import get_messages
 from messaging.rendering import render_message
@@ -32,10 +31,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN_PRESENCE = 100
 """Participants whose presence a newcomer to a room is told at once."""
-
-
-class ConversationNotFound(NotFound):
-    code = "conversation_not_found"
 
 
 class Session:

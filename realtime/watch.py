@@ -19,7 +19,7 @@ from realtime.hub import REFUSED, Hub
 from realtime.presence import SWEEP_EVERY_S, PresenceStore
 from realtime.protocol import frames, hints
 from tenants.cards import TenantCard
-from tenants.services.authentication import KeyStanding, key_standings
+from tenants.services.authentication import KeyStanding, is_revoked, key_standings
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +94,7 @@ def _end_if_refused(connection: Connection, standing: KeyStanding | None) -> Non
         connection.disconnect(REFUSED, "the API key was revoked or has expired", reconnect=False)
     elif not standing.tenant_is_active:
         connection.disconnect(TENANT_INACTIVE, "the tenant is not active", reconnect=False)
-    elif standing.tokens_valid_after is not None and (
-        connection.token_issued_at is None
-        or connection.token_issued_at < standing.tokens_valid_after.replace(microsecond=0)
-    ):
+    elif is_revoked(connection.token_issued_at, standing.tokens_valid_after):
         connection.disconnect(REFUSED, "the token was revoked", reconnect=False)
 
 

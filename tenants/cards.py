@@ -6,6 +6,11 @@ from ipaddress import IPv4Network, IPv6Network
 from uuid import UUID
 
 
+def _grants(scopes: frozenset[str], scope: str) -> bool:
+    """Whether the scopes hold `scope`. None at all, or `*`, means every scope; `messages:*` every one of messages."""
+    return not scopes or "*" in scopes or scope in scopes or f"{scope.partition(':')[0]}:*" in scopes
+
+
 @dataclass(frozen=True, slots=True)
 class TenantCard:
     id: UUID
@@ -30,10 +35,7 @@ class KeyCard:
         return self.kind == "secret"
 
     def allows(self, scope: str) -> bool:
-        """Whether the key has the scope. None at all, or `*`, means every scope; `messages:*` every one of messages."""
-        if not self.scopes or "*" in self.scopes or scope in self.scopes:
-            return True
-        return f"{scope.partition(':')[0]}:*" in self.scopes
+        return _grants(self.scopes, scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,4 @@ class PlatformCaller:
     is_authenticated = True
 
     def allows(self, scope: str) -> bool:
-        return (
-            not self.scopes
-            or "*" in self.scopes
-            or scope in self.scopes
-            or f"{scope.partition(':')[0]}:*" in self.scopes
-        )
+        return _grants(self.scopes, scope)

@@ -85,8 +85,3 @@ def events() -> Mapping[str, Schema]:
     """Socket events by type: `{schema, durable, description}`."""
     index: Mapping[str, Schema] = documents()["events.json"]["x-events"]
     return index
-
-
-@cache
-def close_codes() -> Mapping[int, Schema]:
-    return {int(code): entry for code, entry in documents()["errors.json"]["x-close-codes"].items()}

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from messagecore.kernel import wire
 from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
-from messagecore.kernel.api.paging import Page, decode_cursor, page_of
+from messagecore.kernel.api.paging import Page, page_of, time_and_id
 from messagecore.kernel.errors import FieldError, InvalidJson, ValidationFailed
 from messaging import rendering
 from messaging.access import access_conversation, find_acting_user, get_acting_user, get_conversation, get_user
@@ -47,10 +47,9 @@ def _render(view: ConversationView) -> dict[str, Any]:
 def conversation_page(call: Call, user_id: UUID | None) -> Page:
     """A page of a user's conversations (None: of the tenant's), by last activity."""
     cursor, limit = call.query["cursor"], call.query["limit"]
-    before = None if cursor is None else decode_cursor(cursor, wire.parse_timestamp, UUID)
     found = queries.list_conversations(
         user_id=user_id,
-        before=None if before is None else (before[0], before[1]),
+        before=time_and_id(cursor),
         wanted=_filter(call),
         limit=limit + 1,
     )

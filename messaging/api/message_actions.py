@@ -7,7 +7,7 @@ from uuid import UUID
 from messagecore.kernel.api.operations import CURSOR, Call, Param, limit_param, operation
 from messagecore.kernel.api.paging import Page, decode_cursor, page_of
 from messaging import rendering
-from messaging.access import access_conversation, find_acting_user, get_acting_user
+from messaging.access import MessageNotFound, access_conversation, find_acting_user, get_acting_user
 from messaging.models import Message, MessageRevision, Reaction, User
 from messaging.queries import messages as queries
 from messaging.queries.threads import thread_participants
@@ -202,7 +202,7 @@ def _thread(access: MessageAccess, root_id: UUID, *, after_seq: int, limit: int)
     view = access.conversation.viewpoint
     root = queries.get_messages([root_id], viewer_id=view.viewer_id).get(root_id)
     if root is None or root.seq < view.visible_from_seq:
-        raise services.MessageNotFound
+        raise MessageNotFound
     replies = queries.in_thread(view, root_id, after_seq=after_seq, limit=limit + 1)
     count = Message.objects.filter(pk=root_id).values_list("reply_count", flat=True).get()
     people = thread_participants(root_id, visible_from_seq=view.visible_from_seq)

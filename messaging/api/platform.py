@@ -2,11 +2,10 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from messagecore.kernel import wire
 from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
-from messagecore.kernel.api.paging import Page, decode_cursor, page_of
+from messagecore.kernel.api.paging import Page, page_of, time_and_id
 from messagecore.kernel.errors import NotFound
 from messagecore.kernel.ids import find_uuid
 from messaging import ports, rendering
@@ -107,9 +106,8 @@ class Tenants(PlatformView):
     )
     def get(self, call: Call) -> Page:
         cursor, limit = call.query["cursor"], call.query["limit"]
-        before = None if cursor is None else decode_cursor(cursor, wire.parse_timestamp, UUID)
         found = queries.list_tenants(
-            before=None if before is None else (before[0], before[1]),
+            before=time_and_id(cursor),
             status=call.query["status"],
             search=call.query["search"],
             limit=limit + 1,

@@ -3,11 +3,17 @@
 from typing import Any
 
 from messagecore.kernel.api.operations import Call, operation
-from messaging.access import access_conversation, get_acting_user, get_user, require_self_or_integrator
+from messaging.access import (
+    MessageNotFound,
+    access_conversation,
+    get_acting_user,
+    get_user,
+    require_self_or_integrator,
+)
 from messaging.api.conversations import render_one
 from messaging.queries.unread import unread_counts
 from messaging.services import positions as services
-from messaging.services.messages import MessageNotFound, access_message
+from messaging.services.messages import access_message
 from tenants.api.views import TenantView
 
 ERRORS = ("acting_user_required", "conversation_not_found", "user_not_found")

@@ -1,11 +1,10 @@
 """`/users`."""
 
 from datetime import timedelta
-from uuid import UUID
 
 from messagecore.kernel import wire
 from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
-from messagecore.kernel.api.paging import Page, decode_cursor, page_of
+from messagecore.kernel.api.paging import Page, page_of, time_and_id
 from messagecore.kernel.errors import PermissionDenied
 from messagecore.kernel.validation import without_nulls
 from messaging import ports, rendering
@@ -74,9 +73,11 @@ class Users(TenantView):
     )
     def get(self, call: Call) -> Page:
         query = call.query
-        after = None if query["cursor"] is None else decode_cursor(query["cursor"], wire.parse_timestamp, UUID)
         found = users.list_users(
-            after=after, search=query["search"], is_active=query["isActive"], limit=query["limit"] + 1
+            after=time_and_id(query["cursor"]),
+            search=query["search"],
+            is_active=query["isActive"],
+            limit=query["limit"] + 1,
         )
         shown = page_of(
             found,
@@ -266,10 +267,9 @@ class UserNotifications(TenantView):
         user = get_user(userId)
         require_self_or_integrator(call.caller, user)
         cursor = call.query["cursor"]
-        before = None if cursor is None else decode_cursor(cursor, wire.parse_timestamp, UUID)
         found = notifications.list_notifications(
             user_id=user.id,
-            before=None if before is None else (before[0], before[1]),
+            before=time_and_id(cursor),
             unread_only=call.query["unreadOnly"],
             limit=call.query["limit"] + 1,
         )

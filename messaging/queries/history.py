@@ -6,9 +6,9 @@ from datetime import datetime
 from uuid import UUID
 
 from messagecore.kernel import wire
-from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationFailed
+from messagecore.kernel.errors import FieldError, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
-from messaging.access import ConversationAccess
+from messaging.access import ConversationAccess, MessageNotFound
 from messaging.queries import messages
 from messaging.queries.messages import MessageView, Viewpoint
 
@@ -17,10 +17,6 @@ MAX_ROWS_BY_PAGE = 10_000
 
 class PageTooDeep(Refusal):
     code = "page_too_deep"
-
-
-class MessageNotFound(NotFound):
-    code = "message_not_found"
 
 
 @dataclass(frozen=True, slots=True)

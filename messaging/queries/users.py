@@ -1,6 +1,7 @@
 """Reading users."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Q
@@ -15,7 +16,9 @@ def references(user_ids: Iterable[UUID]) -> dict[UUID, SenderView]:
     return {row[0]: SenderView(*row) for row in rows}
 
 
-def list_users(*, after: Sequence[object] | None, search: str | None, is_active: bool | None, limit: int) -> list[User]:
+def list_users(
+    *, after: tuple[datetime, UUID] | None, search: str | None, is_active: bool | None, limit: int
+) -> list[User]:
     """Up to `limit` users in order of creation, behind the cursor (created_at, id)."""
     users = User.objects.order_by("created_at", "id")
     if after is not None:

@@ -12,7 +12,7 @@ from messagecore.kernel import validation
 from messagecore.kernel.errors import Conflict, NotFound, PermissionDenied
 from messagecore.kernel.ids import find_uuid
 from messaging import roles
-from messaging.access import ConversationAccess, access_conversation, unknown_ids
+from messaging.access import ConversationAccess, MessageNotFound, access_conversation, unknown_ids
 from messaging.models import (
     Conversation,
     Message,
@@ -32,10 +32,6 @@ MAX_REACTION_NAMES = 100
 """Different reactions that one message may have."""
 
 MAX_PINS = 100
-
-
-class MessageNotFound(NotFound):
-    code = "message_not_found"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from uuid import UUID
 from messagecore.kernel import wire
 from messaging import rendering
 from messaging.access import find_acting_user
-from messaging.models import Conversation, Participant, User
+from messaging.models import Participant, User
 from messaging.queries import log, rendered
 from messaging.queries import messages as message_queries
-from messaging.queries.conversations import view_conversations
 from messaging.queries.log import LogPosition, MembershipMark
 from tenants.cards import Caller, TenantCard
 from tenants.scope import tenant_scope
@@ -72,18 +71,6 @@ def compare(tenant: TenantCard, conversation_ids: Sequence[UUID], user_ids: Sequ
             last_seqs=log.last_seqs(conversation_ids),
             marks=log.membership_marks(user_ids),
             refused=frozenset(set(user_ids) - present),
-        )
-
-
-def conversation_for_newcomer(tenant: TenantCard, conversation_id: UUID) -> dict[str, Any] | None:
-    """The `conversation` of a `conversation_created`; None if it is gone."""
-    with tenant_scope(tenant):
-        conversation = Conversation.objects.select_related("created_by").filter(pk=conversation_id).first()
-        if conversation is None:
-            return None
-        (view,) = view_conversations([conversation], viewer_id=None)
-        return rendering.render_conversation(
-            conversation, participants=view.participants, last_message=view.last_message
         )
 
 

@@ -17,7 +17,7 @@ from messagecore.kernel import ids, metrics, wire
 from messagecore.kernel.errors import FieldError, PayloadTooLarge, PermissionDenied, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging import ports, roles
-from messaging.access import ConversationNotFound, UserInactive, UserNotFound, unknown_ids
+from messaging.access import ConversationNotFound, MessageNotFound, UserInactive, UserNotFound, unknown_ids
 from messaging.events import DurableEvent
 from messaging.queries import messages as message_queries
 from messaging.queries import sending as queries
@@ -46,10 +46,6 @@ class SlowMode(Refusal):
 
 class IdempotencyConflict(Refusal):
     code = "idempotency_conflict"
-
-
-class MessageNotFound(Refusal):
-    code = "message_not_found"
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,12 +193,15 @@ def verify_user_token(tenant: TenantCard, token: str, *, now: datetime) -> UserC
     return UserClaims(external_user_id=claims["sub"], issued_at=issued_at, expires_at=expires_at)
 
 
+def is_revoked(issued_at: datetime | None, valid_after: datetime | None) -> bool:
+    """Whether a token was issued before `valid_after`. JWT times are whole seconds: one issued in the second of the
+    revocation counts as issued after it; one that does not say when it was issued cannot prove that it was."""
+    return valid_after is not None and (issued_at is None or issued_at < valid_after.replace(microsecond=0))
+
+
 def check_not_revoked(issued_at: datetime | None, valid_after: datetime | None) -> None:
-    """Raises InvalidToken for a token issued before `valid_after`. JWT times are whole seconds: one issued in the
-    second of the revocation counts as issued after it."""
-    if valid_after is None:
-        return
-    if issued_at is None or issued_at < valid_after.replace(microsecond=0):
+    """Raises InvalidToken for a token that `is_revoked`."""
+    if is_revoked(issued_at, valid_after):
         raise InvalidToken
 
 

@@ -20,16 +20,10 @@ def _reference(name: str) -> dict[str, str]:
 
 
 class CatalogueSchema(AutoSchema):
-    """Reads what `operation` declared; falls back to spectacular for views that declare nothing."""
-
-    @property
-    def declared(self) -> Operation | None:
-        method = getattr(self.view, self.method.lower(), None)
-        return getattr(method, "operation", None)
+    """Reads what `operation` declared; leaves out views that declare nothing."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
-        self.method = method
-        declared = getattr(getattr(self.view, method.lower(), None), "operation", None)
+        declared: Operation | None = getattr(getattr(self.view, method.lower(), None), "operation", None)
         if declared is None:
             return None
         rendered: dict[str, Any] = {

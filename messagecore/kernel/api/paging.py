@@ -4,10 +4,13 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 
+from messagecore.kernel import wire
 from messagecore.kernel.errors import Refusal
 
 Row = TypeVar("Row")
@@ -43,6 +46,14 @@ def decode_cursor(text: str, *parsers: Callable[[Any], Any]) -> list[Any]:
         return [parse(value) for parse, value in zip(parsers, values, strict=True)]
     except (ValueError, TypeError, AttributeError, binascii.Error):
         raise InvalidCursor from None
+
+
+def time_and_id(cursor: str | None) -> tuple[datetime, UUID] | None:
+    """The position of a list ordered by a time and then an id; None at its beginning. Raises InvalidCursor."""
+    if cursor is None:
+        return None
+    at, row_id = decode_cursor(cursor, wire.parse_timestamp, UUID)
+    return at, row_id
 
 
 def page_of(
