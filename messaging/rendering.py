@@ -77,7 +77,7 @@ def render_participant(participant: Participant) -> dict[str, Any]:
     }
 
 
-def render_membership(participant: Participant, unread_count: int) -> dict[str, Any]:
+def render_membership(participant: Participant, conversation: Conversation, unread_count: int) -> dict[str, Any]:
     return {
         "role": participant.role,
         "lastReadSeq": participant.last_read_seq,
@@ -85,7 +85,7 @@ def render_membership(participant: Participant, unread_count: int) -> dict[str, 
         "mutedUntil": wire.optional_timestamp(participant.muted_until),
         "pinned": participant.pinned,
         "archived": participant.archived,
-        "hidden": participant.hidden,
+        "hidden": participant.hidden_at_index == conversation.message_count,
         "visibleFromSeq": participant.visible_from_seq,
     }
 
@@ -117,7 +117,8 @@ def render_conversation(
         "lastMessage": None if last_message is None else render_message(last_message),
     }
     if membership is not None:
-        rendered["membership"] = render_membership(*membership)
+        participant, unread_count = membership
+        rendered["membership"] = render_membership(participant, conversation, unread_count)
     return rendered
 
 

@@ -34,6 +34,9 @@ class Conversation(models.Model):
     last_seq = models.BigIntegerField(default=0)
     last_event_at = models.DateTimeField(help_text=_("The log's own time of its last event: never goes back."))
     message_count = models.BigIntegerField(default=0)
+    purged_seq = models.BigIntegerField(default=0, help_text=_("Retention removed the log up to and with this seq."))
+    purged_count = models.BigIntegerField(default=0, help_text=_("How many messages went with it."))
+    oldest_at = models.DateTimeField(help_text=_("No remaining entry of the log was recorded before."))
     unread_total = models.BigIntegerField(default=0, help_text=_("The unread index of its last message."))
     participant_count = models.IntegerField(default=0)
 
@@ -48,6 +51,7 @@ class Conversation(models.Model):
         ]
         indexes = [
             models.Index(fields=["created_at", "id"], name="conversation_listed"),
+            models.Index(fields=["oldest_at", "id"], name="conversation_oldest"),
             GinIndex(fields=["metadata"], opclasses=["jsonb_path_ops"], name="conversation_metadata"),
         ]
 

@@ -45,6 +45,7 @@ class Message(models.Model):
     unread_index = models.BigIntegerField(
         default=0, help_text=_("How many messages that can be unread the log had up to and with this one.")
     )
+    forwarded_from_id = models.UUIDField(null=True, help_text=_("The message that this one repeats."))
     thread_id = models.UUIDField(null=True, help_text=_("The message at the root of the thread that this replies in."))
     reply_count = models.IntegerField(default=0)
     reaction_count = models.IntegerField(default=0)
@@ -69,6 +70,7 @@ class Message(models.Model):
         ]
         indexes = [
             models.Index(fields=["conversation", "created_at", "seq"], name="message_by_time"),
+            models.Index(fields=["sender", "conversation", "seq"], name="message_by_sender"),
             models.Index(
                 fields=["thread_id", "seq"], name="message_in_thread", condition=models.Q(thread_id__isnull=False)
             ),

@@ -20,13 +20,18 @@ class Participant(models.Model):
     joined_at = models.DateTimeField(_("joined"))
     visible_from_seq = models.BigIntegerField(default=1)
     last_read_seq = models.BigIntegerField(default=0)
+    last_delivered_seq = models.BigIntegerField(default=0)
     read_index = models.BigIntegerField(default=0, help_text=_("The log's unread index at last_read_seq."))
     own_since_read = models.IntegerField(default=0, help_text=_("Own messages after last_read_seq that can be unread."))
     last_sent_at = models.DateTimeField(null=True, help_text=_("Of this member's last message here, for slow mode."))
     muted_until = models.DateTimeField(null=True, blank=True)
     pinned = models.BooleanField(default=False)
     archived = models.BooleanField(default=False)
-    hidden = models.BooleanField(default=False)
+    hidden_at_index = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text=_("The conversation's message count when the member hid it: the next message shows it again."),
+    )
 
     class Meta:
         ordering = ("joined_at", "id")

@@ -16,6 +16,7 @@ class User(models.Model):
     email = models.CharField(_("email"), max_length=320, null=True, blank=True)  # noqa: DJ001
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     is_active = models.BooleanField(_("active"), default=True)
+    banned_until = models.DateTimeField(_("banned until"), null=True, blank=True)
     tokens_valid_after = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(_("created"))
     updated_at = models.DateTimeField(_("updated"))

@@ -72,6 +72,7 @@ def create_conversation(*, tenant_id: UUID, wanted: NewConversation, actor: User
         created_at=now,
         updated_at=now,
         last_event_at=now,
+        oldest_at=now,
         participant_count=len(members),
     )
     (inserted,) = Conversation.objects.bulk_create([conversation], ignore_conflicts=True)

@@ -194,16 +194,19 @@ def change_role(
 
 
 def change_membership(*, conversation: Conversation, user: User, change: Mapping[str, Any]) -> Participant:
-    """What a member sets for themselves: `mutedUntil`, `pinned`, `archived`, `hidden`. Nobody else notices.
+    """What a member sets for themselves: `mutedUntil`, `pinned`, `archived`, `hidden` (until the next message). Nobody
+    else notices.
 
     Raises ConversationNotFound.
     """
     place = Participant.objects.select_for_update().filter(conversation=conversation, user=user).first()
     if place is None:
         raise ConversationNotFound
-    for name in ("pinned", "archived", "hidden"):
+    for name in ("pinned", "archived"):
         setattr(place, name, change.get(name, getattr(place, name)))
+    if "hidden" in change:
+        place.hidden_at_index = conversation.message_count if change["hidden"] else None
     if "mutedUntil" in change:
         place.muted_until = wire.parse_timestamp(change["mutedUntil"]) if change["mutedUntil"] else None
-    place.save(update_fields=["pinned", "archived", "hidden", "muted_until"])
+    place.save(update_fields=["pinned", "archived", "hidden_at_index", "muted_until"])
     return place

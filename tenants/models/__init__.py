@@ -5,6 +5,17 @@ from tenants.models.domain import Domain
 from tenants.models.outbox import OutboxEvent
 from tenants.models.platformtoken import PlatformToken
 from tenants.models.tenant import Tenant, TenantStatus
+from tenants.models.timer import Timer
 from tenants.models.tokensecret import TokenSecret
 
-__all__ = ["ApiKey", "Domain", "KeyKind", "OutboxEvent", "PlatformToken", "Tenant", "TenantStatus", "TokenSecret"]
+__all__ = [
+    "ApiKey",
+    "Domain",
+    "KeyKind",
+    "OutboxEvent",
+    "PlatformToken",
+    "Tenant",
+    "TenantStatus",
+    "Timer",
+    "TokenSecret",
+]

@@ -16,6 +16,7 @@ class OutboxEvent(models.Model):
     subject_id = models.UUIDField(null=True, help_text=_("The message or user that the event is about."))
     recorded_at = models.DateTimeField()
     handled_at = models.DateTimeField(null=True)
+    indexed_at = models.DateTimeField(null=True, help_text=_("When search learnt of it."))
 
     class Meta:
         verbose_name = _("outbox event")
@@ -24,6 +25,7 @@ class OutboxEvent(models.Model):
         indexes = [
             # The sweeper's queue: small, whatever the table's size.
             models.Index(fields=["id"], name="outbox_unhandled", condition=models.Q(handled_at=None)),
+            models.Index(fields=["id"], name="outbox_unindexed", condition=models.Q(indexed_at=None)),
         ]
 
     def __str__(self) -> str:

@@ -47,6 +47,7 @@ def fill(tenant: Tenant, name: str, *, text: str = SECRET_TEXT, users: int = 2) 
             created_at=NOW,
             updated_at=NOW,
             last_event_at=NOW,
+            oldest_at=NOW,
             last_seq=users,
             message_count=users,
             participant_count=users,

@@ -24,8 +24,10 @@ pytestmark = pytest.mark.core
 CATALOGUES = {
     "tables": """
         SELECT relname, relkind, reloptions, relpersistence FROM pg_class WHERE relnamespace = %s::regnamespace""",
+    # Their order, not their numbers: a clone has no gap where the template dropped a column.
     "columns": """
-        SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+        SELECT c.relname, rank() OVER (PARTITION BY c.oid ORDER BY a.attnum), a.attname,
+               format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
                a.attgenerated, a.attstorage, a.attcompression, pg_get_expr(d.adbin, d.adrelid), a.attcollation
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from messagecore.kernel import validation, wire
 from messagecore.kernel.api import envelope
 from messagecore.kernel.api.paging import Page
-from messagecore.kernel.errors import FieldError, InvalidText, UnsupportedMediaType, ValidationFailed
+from messagecore.kernel.errors import FieldError, InvalidText, Refusal, UnsupportedMediaType, ValidationFailed
 from messagecore.kernel.validation import pointer_to
 
 ALWAYS_POSSIBLE = (
@@ -149,7 +149,9 @@ def operation(
     optional_body: bool = False,
     listed: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
-    """Makes `handler(self, call, **path) -> data | Reply | Page` a DRF method with a documented contract.
+    """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal` a DRF method with a documented contract.
+
+    A Refusal that is raised undoes what the handler wrote; one that is returned is answered after the commit.
 
     `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them,
     `listed` that it is a plain list; `scope` is the key scope that it needs, which the app's view class checks;
@@ -184,6 +186,8 @@ def operation(
             )
             with self.entered(call):
                 result = handler(self, call, **path)
+            if isinstance(result, Refusal):
+                raise result
             return _respond(result)
 
         method.operation = declared  # type: ignore[attr-defined]  # read by tests and by the isolation list
