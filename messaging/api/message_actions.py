@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from messagecore.kernel.api.operations import CURSOR, Call, Param, limit_param, operation
+from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
 from messagecore.kernel.api.paging import Page, decode_cursor, page_of
 from messaging import rendering
 from messaging.access import MessageNotFound, access_conversation, find_acting_user, get_acting_user
+from messaging.api.messages import SEND_ERRORS, rendered_send
 from messaging.models import Message, MessageRevision, Reaction, User
 from messaging.queries import messages as queries
 from messaging.queries.threads import thread_participants
@@ -151,6 +152,30 @@ def _react(call: Call, message_id: str, name: str, action: Callable[..., Message
     user = get_acting_user(call.caller)
     access = access_message(message_id, user)
     return _render(action(tenant_id=call.caller.tenant.id, access=access, name=name, user=user), user)
+
+
+class MessageForward(TenantView):
+    @operation(
+        "forwardMessage",
+        summary="Forward a message",
+        tag="Messages",
+        request="ForwardMessage",
+        response="Message",
+        statuses=(201,),
+        errors=(*SEND_ERRORS, "conflict"),
+        scope="messages:write",
+        description="Says the same again in another conversation, as the acting user's own message.",
+    )
+    def post(self, call: Call, messageId: str) -> Reply:  # noqa: N803
+        user = get_acting_user(call.caller)
+        sent = services.forward_message(
+            tenant_id=call.caller.tenant.id,
+            access=access_message(messageId, user),
+            body=call.body,
+            user=user,
+            hides_conversation=not call.caller.is_integrator,
+        )
+        return rendered_send(sent, status=201)
 
 
 class MessagePin(TenantView):

@@ -6,8 +6,28 @@ from messagecore.kernel.api.operations import Call, Param, Reply, limit_param, o
 from messaging import rendering
 from messaging.access import ActingUserRequired, UserNotFound, access_conversation, find_acting_user, get_acting_user
 from messaging.queries.history import HistoryRequest, read_history
-from messaging.services.sending import draft_from_body, send_message
+from messaging.services.sending import Sent, draft_from_body, send_message
 from tenants.api.views import TenantView
+
+SEND_ERRORS = (
+    "acting_user_required",
+    "user_not_found",
+    "conversation_not_found",
+    "message_not_found",
+    "not_a_participant",
+    "blocked",
+    "conversation_frozen",
+    "slow_mode",
+    "permission_denied",
+    "idempotency_conflict",
+    "message_quota_exceeded",
+)
+
+
+def rendered_send(sent: Sent, *, status: int = 200) -> Reply:
+    """The message; a header says that it was there before."""
+    headers = {"Idempotent-Replayed": "true"} if sent.replayed else {}
+    return Reply(rendering.render_message(sent.message), status=status, headers=headers)
 
 
 class SendMessage(TenantView):
@@ -17,19 +37,7 @@ class SendMessage(TenantView):
         tag="Messages",
         request="SendMessage",
         response="Message",
-        errors=(
-            "acting_user_required",
-            "user_not_found",
-            "conversation_not_found",
-            "message_not_found",
-            "not_a_participant",
-            "conversation_frozen",
-            "slow_mode",
-            "permission_denied",
-            "idempotency_conflict",
-            "message_quota_exceeded",
-            "service_unavailable",
-        ),
+        errors=SEND_ERRORS,
         scope="messages:write",
         description=(
             "A repeat of the same `clientMessageId` returns the first message with `Idempotent-Replayed: true`. "
@@ -43,8 +51,7 @@ class SendMessage(TenantView):
             draft=draft_from_body(call.body, sender=sender, hides_conversation=not call.caller.is_integrator),
             via="rest",
         )
-        headers = {"Idempotent-Replayed": "true"} if sent.replayed else {}
-        return Reply(rendering.render_message(sent.message), headers=headers)
+        return rendered_send(sent)
 
 
 def _sender(call: Call) -> str:

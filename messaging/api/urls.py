@@ -12,6 +12,7 @@ urlpatterns = [
     path("messages/<id:messageId>/revisions", message_actions.MessageRevisions.as_view()),
     path("messages/<id:messageId>/reactions", message_actions.MessageReactions.as_view()),
     path("messages/<id:messageId>/reactions/<id:name>", message_actions.MessageReaction.as_view()),
+    path("messages/<id:messageId>/forward", message_actions.MessageForward.as_view()),
     path("messages/<id:messageId>/pin", message_actions.MessagePin.as_view()),
     path("messages/<id:messageId>/thread", message_actions.MessageThread.as_view()),
     path("users", users.Users.as_view()),

@@ -44,6 +44,9 @@ class MessageView:
     client_message_id: str | None
     mentions: Sequence[str]
     metadata: dict[str, Any]
+    thread_id: UUID | None
+    reply_count: int
+    forwarded_from_id: UUID | None
     created_at: datetime
     updated_at: datetime
     edited_at: datetime | None
@@ -61,7 +64,8 @@ FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORD
 _SELECT = """
 SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index, m.sender_id, u.external_user_id, u.display_name,
        u.avatar_url, m.type, m.content::text, m.reply_to_id, m.client_message_id, m.mentions::text, m.metadata::text,
-       m.created_at, m.updated_at, m.edited_at, m.deleted_at, m.reaction_count,
+       m.created_at, m.updated_at, m.edited_at, m.deleted_at, m.reaction_count, m.forwarded_from_id,
+       m.thread_id, m.reply_count,
        CASE WHEN c.participant_count BETWEEN 2 AND 100 AND NOT EXISTS (
          SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
            AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq) THEN 'read' ELSE 'sent' END
@@ -86,12 +90,15 @@ def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> Message
         client_message_id=row[12],
         mentions=orjson.loads(row[13]),
         metadata=orjson.loads(row[14]),
+        thread_id=row[21],
+        reply_count=row[22],
+        forwarded_from_id=row[20],
         created_at=row[15],
         updated_at=row[16],
         edited_at=row[17],
         deleted_at=row[18],
         reactions=reactions,
-        status=row[20],
+        status=row[23],
     )
 
 

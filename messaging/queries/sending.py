@@ -1,5 +1,6 @@
 """The statements of the plural send. Each takes a whole batch of one tenant; none grows in number with it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,6 +46,7 @@ class DraftState:
     reply_exists: bool
     thread_id: UUID | None
     last_sent_at: datetime | None
+    is_blocked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class NewMessage:
     silent: bool
     unread_index: int
     thread_id: UUID | None
+    forwarded_from_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +90,38 @@ WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
 
 _CHECK = """
 SELECT p.role, COALESCE(u.is_active, FALSE), COALESCE(u.external_user_id, ''), u.display_name, u.avatar_url,
-       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id), p.last_sent_at
+       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id), p.last_sent_at,
+       EXISTS (SELECT 1 FROM messaging_conversation c
+               JOIN messaging_participant o ON o.conversation_id = c.id AND c.type = 'direct'
+               JOIN messaging_userblock b ON b.blocker_id = o.user_id AND b.blocked_id = d.sender_id
+               WHERE c.id = d.conversation_id)
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[]) WITH ORDINALITY
      AS d(conversation_id, sender_id, client_message_id, reply_to_id, ordinal)
 LEFT JOIN messaging_user u ON u.id = d.sender_id
 LEFT JOIN messaging_participant p ON p.conversation_id = d.conversation_id AND p.user_id = d.sender_id
 LEFT JOIN messaging_message m ON m.sender_id = d.sender_id AND m.client_message_id = d.client_message_id
 LEFT JOIN messaging_message r ON r.id = d.reply_to_id AND r.conversation_id = d.conversation_id
+  AND r.seq >= p.visible_from_seq
 ORDER BY d.ordinal"""
+
+_MEMBERS = """
+SELECT p.conversation_id, p.user_id FROM unnest(%s::uuid[], %s::uuid[]) AS d(conversation_id, user_id)
+JOIN messaging_participant p ON p.conversation_id = d.conversation_id AND p.user_id = d.user_id"""
 
 _WRITE = """
 WITH written AS (
   INSERT INTO messaging_message (id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id,
-    client_message_id, body_digest, mentions, metadata, silent, unread_index, thread_id, reply_count, reaction_count,
-    created_at, recorded_at, updated_at)
+    client_message_id, body_digest, mentions, metadata, silent, unread_index, thread_id, forwarded_from_id,
+    reply_count, reaction_count, created_at, recorded_at, updated_at)
   SELECT n.id, n.conversation_id, n.seq, n.message_index, n.sender_id, n.type, n.content::jsonb, n.reply_to_id,
     n.client_message_id, n.body_digest, n.mentions::jsonb, n.metadata::jsonb, n.silent, n.unread_index, n.thread_id,
-    0, 0, %(now)s, %(now)s, %(now)s
+    n.forwarded_from_id, 0, 0, %(now)s, %(now)s, %(now)s
   FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(indexes)s::bigint[],
     %(senders)s::uuid[], %(types)s::text[], %(contents)s::text[], %(replies)s::uuid[], %(client_ids)s::text[],
     %(digests)s::bytea[], %(mentions)s::text[], %(metadata)s::text[], %(silent)s::boolean[],
-    %(unread_indexes)s::bigint[], %(threads)s::uuid[])
+    %(unread_indexes)s::bigint[], %(threads)s::uuid[], %(forwarded)s::uuid[])
     AS n(id, conversation_id, seq, message_index, sender_id, type, content, reply_to_id, client_message_id,
-      body_digest, mentions, metadata, silent, unread_index, thread_id)
+      body_digest, mentions, metadata, silent, unread_index, thread_id, forwarded_from_id)
 ), advanced AS (
   UPDATE messaging_conversation c
   SET last_seq = a.last_seq, message_count = a.message_count, unread_total = a.unread_total,
@@ -173,6 +185,7 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 reply_exists=reply_exists,
                 thread_id=thread_id,
                 last_sent_at=last_sent_at,
+                is_blocked=is_blocked,
             )
             for (
                 role,
@@ -185,8 +198,19 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 reply_exists,
                 thread_id,
                 last_sent_at,
+                is_blocked,
             ) in cursor.fetchall()
         ]
+
+
+def members_among(pairs: Sequence[tuple[UUID, UUID]]) -> dict[UUID, frozenset[UUID]]:
+    """Those of the (conversation, user) pairs that are participants, by conversation. One index look a pair."""
+    found: defaultdict[UUID, set[UUID]] = defaultdict(set)
+    with connection.cursor() as cursor:
+        cursor.execute(_MEMBERS, [[pair[0] for pair in pairs], [pair[1] for pair in pairs]])
+        for conversation_id, user_id in cursor.fetchall():
+            found[conversation_id].add(user_id)
+    return {conversation_id: frozenset(users) for conversation_id, users in found.items()}
 
 
 def is_sent_already(error: IntegrityError) -> bool:
@@ -226,6 +250,7 @@ def write_messages(
                 "silent": [message.silent for message in messages],
                 "unread_indexes": [message.unread_index for message in messages],
                 "threads": [message.thread_id for message in messages],
+                "forwarded": [message.forwarded_from_id for message in messages],
                 "advanced": [advance.conversation_id for advance in advances],
                 "last_seqs": [advance.last_seq for advance in advances],
                 "counts": [advance.message_count for advance in advances],

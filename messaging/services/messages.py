@@ -12,7 +12,7 @@ from messagecore.kernel import validation
 from messagecore.kernel.errors import Conflict, NotFound, PermissionDenied
 from messagecore.kernel.ids import find_uuid
 from messaging import roles
-from messaging.access import ConversationAccess, MessageNotFound, access_conversation, unknown_ids
+from messaging.access import ConversationAccess, MessageNotFound, access_conversation
 from messaging.models import (
     Conversation,
     Message,
@@ -24,9 +24,17 @@ from messaging.models import (
     User,
 )
 from messaging.queries.identity import resolve
-from messaging.services import log
+from messaging.queries.sending import members_among
+from messaging.services import log, mentions
 from messaging.services.log import Entry
-from messaging.services.sending import MAX_CONTENT_BYTES, MAX_METADATA_BYTES, require_bounded
+from messaging.services.sending import (
+    MAX_CONTENT_BYTES,
+    MAX_METADATA_BYTES,
+    Draft,
+    Sent,
+    require_bounded,
+    send_message,
+)
 
 MAX_REACTION_NAMES = 100
 """Different reactions that one message may have."""
@@ -88,12 +96,38 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
     )
     message.content = change["content"]
     if "mentions" in change:
-        message.mentions = _mentioned(change["mentions"])
+        message.mentions = _mentioned(change["mentions"], locked.id)
     message.metadata = change.get("metadata", message.metadata)
     message.edited_at = message.updated_at = now
     message.save(update_fields=["content", "mentions", "metadata", "edited_at", "updated_at"])
     log.append(tenant_id, locked, [Entry("message_updated", message.id, {})], actor=actor, now=now)
     return message
+
+
+def forward_message(
+    *, tenant_id: UUID, access: MessageAccess, body: Mapping[str, Any], user: User, hides_conversation: bool
+) -> Sent:
+    """Repeats what a message says as the user's own, in the conversation that `body` names. It belongs to them: what
+    becomes of the first one, or of its author, does not touch it. Neither mentions nor metadata are repeated.
+
+    Raises Conflict (deleted, or the system's) and what `send_message` raises.
+    """
+    message = _current(access.message)
+    if message.deleted_at is not None:
+        raise Conflict("The message is deleted.")
+    if message.type == MessageType.SYSTEM:
+        raise Conflict("A system message cannot be forwarded.")
+    draft = Draft(
+        conversation=body["conversationId"],
+        sender=str(user.id),
+        type=message.type,
+        content=message.content,
+        client_message_id=body.get("clientMessageId"),
+        metadata=body.get("metadata", {}),
+        forwarded_from_id=message.id,
+        hides_conversation=hides_conversation,
+    )
+    return send_message(tenant_id=tenant_id, draft=draft, via="forward")
 
 
 def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
@@ -204,9 +238,11 @@ def _require(access: MessageAccess, actor: User | None, action: roles.Action) ->
     roles.require(place.role, action, in_direct=conversation.type == "direct")
 
 
-def _mentioned(names: Sequence[str]) -> list[str]:
-    found = resolve("user", names)
-    missing = [(position, name) for position, name in enumerate(names) if name not in found]
-    if missing:
-        raise unknown_ids("/mentions", missing)
-    return [str(found[name]) for name in dict.fromkeys(names)]
+def _mentioned(names: Sequence[str], conversation_id: UUID) -> list[str]:
+    found = resolve("user", mentions.people(names))
+    stored = mentions.resolve_mentions(names, found)
+    members = members_among([(conversation_id, user_id) for user_id in found.values()]) if found else {}
+    refusal = mentions.outsiders(names, found, members.get(conversation_id, frozenset()))
+    if refusal is not None:
+        raise refusal
+    return stored

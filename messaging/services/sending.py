@@ -17,7 +17,7 @@ from messagecore.kernel import ids, metrics, wire
 from messagecore.kernel.errors import FieldError, PayloadTooLarge, PermissionDenied, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging import ports, roles
-from messaging.access import ConversationNotFound, MessageNotFound, UserInactive, UserNotFound, unknown_ids
+from messaging.access import ConversationNotFound, MessageNotFound, UserInactive, UserNotFound
 from messaging.events import DurableEvent
 from messaging.queries import messages as message_queries
 from messaging.queries import sending as queries
@@ -25,6 +25,7 @@ from messaging.queries.identity import resolve
 from messaging.queries.messages import MessageView, SenderView
 from messaging.queries.sending import Advance, DraftKey, DraftState, LockedConversation, NewMessage
 from messaging.rendering import render_new_message
+from messaging.services import mentions
 from quotas.services.limits import get_limits
 from quotas.services.metering import message_quota_exceeded, take_messages
 
@@ -42,6 +43,10 @@ class ConversationFrozen(Refusal):
 
 class SlowMode(Refusal):
     code = "slow_mode"
+
+
+class Blocked(Refusal):
+    code = "blocked"
 
 
 class IdempotencyConflict(Refusal):
@@ -65,6 +70,7 @@ class Draft:
     mentions: Sequence[str] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     silent: bool = False
+    forwarded_from_id: UUID | None = None
     hides_conversation: bool = False
 
 
@@ -84,6 +90,7 @@ class _Prepared:
     content: str
     metadata: str
     mentions: list[str]
+    people: dict[str, UUID]
     digest: bytes
 
 
@@ -110,8 +117,8 @@ def send_messages(
 
     A refused draft costs nothing and harms no other. Outcomes hold once the transaction has committed; the
     announcement follows then. Refusals: ConversationNotFound, UserNotFound, UserInactive, NotAParticipant,
-    PermissionDenied, MessageNotFound (the replied one), ValidationFailed, PayloadTooLarge, IdempotencyConflict,
-    MessageQuotaExceeded.
+    PermissionDenied, Blocked, MessageNotFound (the replied one), ValidationFailed, PayloadTooLarge,
+    IdempotencyConflict, MessageQuotaExceeded.
 
     Locks the conversations in id order, then the month's quota row. A fixed number of statements, whatever the
     batch. Raises IntegrityError, for the whole batch, if the same client message id is being sent at this very
@@ -121,10 +128,11 @@ def send_messages(
     prepared = _prepare(drafts, outcomes)
     locked = queries.lock_conversations(list({item.key.conversation_id for item in prepared}))
     states = queries.check_drafts([item.key for item in prepared]) if prepared else []
+    members = _members_mentioned(prepared)
 
     # The log's time, taken under the locks, never goes back, whatever the clocks of several machines do.
     now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
-    accepted, repeats = _sort_out(prepared, states, locked, outcomes, now=now)
+    accepted, repeats = _sort_out(prepared, states, locked, members, outcomes, now=now)
     allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
     for item, _ in accepted[allowed:]:
         outcomes[item.position] = message_quota_exceeded(now)
@@ -166,6 +174,7 @@ def _sort_out(
     prepared: Sequence[_Prepared],
     states: Sequence[DraftState],
     locked: dict[UUID, LockedConversation],
+    members: dict[UUID, frozenset[UUID]],
     outcomes: list[Sent | Refusal | None],
     *,
     now: datetime,
@@ -182,7 +191,11 @@ def _sort_out(
             else:
                 outcomes[item.position] = IdempotencyConflict()
             continue
-        refusal = _refusal(item, state, locked) or _too_soon(item, state, locked, spoke, now=now)
+        refusal = (
+            _refusal(item, state, locked)
+            or mentions.outsiders(item.draft.mentions, item.people, members.get(item.key.conversation_id, frozenset()))
+            or _too_soon(item, state, locked, spoke, now=now)
+        )
         if refusal is not None:
             outcomes[item.position] = refusal
             continue
@@ -212,7 +225,7 @@ def _answer_repeats(repeats: _Repeats, outcomes: list[Sent | Refusal | None]) ->
 
 def _prepare(drafts: Sequence[Draft], outcomes: list[Sent | Refusal | None]) -> list[_Prepared]:
     conversations = resolve("conversation", [draft.conversation for draft in drafts])
-    users = resolve("user", [name for draft in drafts for name in (draft.sender, *draft.mentions)])
+    users = resolve("user", [name for draft in drafts for name in (draft.sender, *mentions.people(draft.mentions))])
     prepared: list[_Prepared] = []
     for position, draft in enumerate(drafts):
         try:
@@ -227,9 +240,7 @@ def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], us
         raise ConversationNotFound
     if draft.sender not in users:
         raise UserNotFound
-    missing = [(index, name) for index, name in enumerate(draft.mentions) if name not in users]
-    if missing:
-        raise unknown_ids("/mentions", missing)
+    mentioned = mentions.resolve_mentions(draft.mentions, users)
     reply_to_id = None
     if draft.reply_to_id is not None:
         reply_to_id = find_uuid(draft.reply_to_id)
@@ -239,16 +250,24 @@ def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], us
         require_bounded(draft.content, "/content", MAX_CONTENT_BYTES),
         require_bounded(draft.metadata, "/metadata", MAX_METADATA_BYTES),
     )
-    mentions = [str(users[name]) for name in dict.fromkeys(draft.mentions)]
     key = DraftKey(conversations[draft.conversation], users[draft.sender], draft.client_message_id, reply_to_id)
+    # A forward repeated after its source was edited is the same forward.
+    said = draft.content if draft.forwarded_from_id is None else {"forwarded": draft.forwarded_from_id}
     digest = hashlib.blake2b(
         orjson.dumps(
-            [key.conversation_id, draft.type, draft.content, reply_to_id, mentions, draft.metadata, draft.silent],
+            [key.conversation_id, draft.type, said, reply_to_id, mentioned, draft.metadata, draft.silent],
             option=orjson.OPT_SORT_KEYS,
         ),
         digest_size=16,
     ).digest()
-    return _Prepared(position, draft, key, content, metadata, mentions, digest)
+    people = {name: users[name] for name in mentions.people(draft.mentions)}
+    return _Prepared(position, draft, key, content, metadata, mentioned, people, digest)
+
+
+def _members_mentioned(prepared: Sequence[_Prepared]) -> dict[UUID, frozenset[UUID]]:
+    """Who of the people mentioned is in the conversation; asked only where somebody is."""
+    pairs = [(item.key.conversation_id, user_id) for item in prepared for user_id in item.people.values()]
+    return queries.members_among(pairs) if pairs else {}
 
 
 def require_bounded(value: dict[str, Any], pointer: str, limit_bytes: int) -> str:
@@ -277,6 +296,8 @@ def _refusal_of_participant(
 ) -> Refusal | None:
     if item.key.reply_to_id is not None and not state.reply_exists:
         return MessageNotFound("The message that this replies to is not in this conversation.")
+    if state.is_blocked:
+        return Blocked()
     if not roles.may(role, roles.Action.SEND):
         return PermissionDenied(f"The role {role} may not send here.")
     if conversation.is_frozen and not roles.may(role, roles.Action.SEND_WHEN_FROZEN):
@@ -340,6 +361,7 @@ def _write(
                 silent=item.draft.silent,
                 unread_index=unread_index,
                 thread_id=state.thread_id if item.key.reply_to_id is not None else None,
+                forwarded_from_id=item.draft.forwarded_from_id,
             )
         )
         last[conversation.id] = Advance(conversation.id, seq, index, unread_index, message_id)
@@ -359,6 +381,9 @@ def _write(
                 client_message_id=item.key.client_message_id,
                 mentions=item.mentions,
                 metadata=item.draft.metadata,
+                thread_id=state.thread_id if item.key.reply_to_id is not None else None,
+                reply_count=0,
+                forwarded_from_id=item.draft.forwarded_from_id,
                 created_at=now,
                 updated_at=now,
                 edited_at=None,

@@ -499,6 +499,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("EditMessage", {"content": "x"}, "/content"),
     ("EditMessage", {"content": {}, "type": "text"}, ""),
     ("EditMessage", {"content": {}, "mentions": ["a", "a"]}, "/mentions"),
+    ("ForwardMessage", {"conversationId": ""}, "/conversationId"),
+    ("ForwardMessage", {"conversationId": "a", "mentions": []}, ""),
     ("AddReaction", {"name": ""}, "/name"),
     ("AddReaction", {"name": "x" * 65}, "/name"),
     ("AddReaction", {"name": "a b"}, "/name"),

@@ -39,6 +39,9 @@ def test_the_answer_is_200_and_the_whole_message(tenant: Account, api: Api) -> N
         "type": "text",
         "content": {"text": "hello"},
         "replyToId": None,
+        "threadId": None,
+        "replyCount": 0,
+        "forwardedFromId": None,
         "clientMessageId": "c-1",
         "mentions": [],
         "metadata": {"order": 7},
@@ -59,7 +62,7 @@ def test_what_was_answered_is_what_is_read(tenant: Account, api: Api) -> None:
     )
     assert sent["replyToId"] == first["id"]
     assert sent["mentions"] == [bob["id"], ada["id"]], "either id in, the server's ids out, in order"
-    assert api.get(f"/messages/conversations/{room['id']}").data["messages"] == [first, sent]
+    assert api.get(f"/messages/conversations/{room['id']}").data["messages"] == [first | {"replyCount": 1}, sent]
     assert api.get(f"/conversations/{room['id']}").data["lastMessage"] == sent
 
 
