@@ -211,7 +211,7 @@ def test_commands_of_the_operators_exist() -> None:
     commands = get_commands()
     described = re.findall(r"^\| `manage\.py (\w+)", text_of("docs/operations.md"), re.MULTILINE)
     assert len(described) > 3
-    ours = {"tenants", "quotas", "messagecore"}
+    ours = {"tenants", "quotas", "messaging", "messagecore"}
     assert {name: commands.get(name) for name in described if commands.get(name) not in ours} == {
         "check": "django.core"
     }
