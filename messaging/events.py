@@ -17,6 +17,8 @@ class DurableEvent:
     seq: int
     type: str
     data: Mapping[str, Any]
+    author_id: UUID | None = None
+    """Who wrote the message that it is about; whoever blocks them sees only that there is an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +74,14 @@ class Expelled:
     reason: str
 
 
-Announcement = DurableEvent | Joined | Left | ToUser | ToOnlookers | Expelled
+@dataclass(frozen=True, slots=True)
+class BlockChanged:
+    """A user blocks another from now on, or no longer. Their own connections hear of it: `data`."""
+
+    user_id: UUID
+    blocked_id: UUID
+    is_blocked: bool
+    data: Mapping[str, Any]
+
+
+Announcement = DurableEvent | Joined | Left | ToUser | ToOnlookers | Expelled | BlockChanged

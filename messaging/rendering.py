@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from messagecore.kernel import wire
-from messaging.models import Conversation, MessageRevision, Notification, Participant, Reaction, User
+from messaging.models import Conversation, File, MessageRevision, Notification, Participant, Reaction, User, UserBlock
 from messaging.ports import Presence
 from messaging.queries.log import EventRow
 from messaging.queries.messages import MessageView, SenderView
@@ -140,6 +140,18 @@ def render_notification(notification: Notification, view: MessageView) -> dict[s
     }
 
 
+def render_file(file: File) -> dict[str, Any]:
+    return {
+        "id": str(file.id),
+        "name": file.name,
+        "mediaType": file.media_type,
+        "sizeBytes": file.size_bytes,
+        "ownerId": None if file.owner_id is None else str(file.owner_id),
+        "createdAt": wire.timestamp(file.created_at),
+        "url": f"/api/v1/files/{file.id}/content",
+    }
+
+
 def render_revision(revision: MessageRevision) -> dict[str, Any]:
     return {
         "content": revision.content,
@@ -156,6 +168,15 @@ def render_reactor(reaction: Reaction) -> dict[str, Any]:
         "userId": str(reaction.user_id),
         "externalUserId": reaction.user.external_user_id,
         "createdAt": wire.timestamp(reaction.created_at),
+    }
+
+
+def render_block(block: UserBlock) -> dict[str, Any]:
+    return {
+        "user": render_reference(block.blocked),
+        "userId": str(block.blocked_id),
+        "externalUserId": block.blocked.external_user_id,
+        "createdAt": wire.timestamp(block.created_at),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from messaging.events import Announcement, DurableEvent, Expelled, Joined, Left, ToOnlookers, ToUser
+from messaging.events import Announcement, BlockChanged, DurableEvent, Expelled, Joined, Left, ToOnlookers, ToUser
 from realtime.broker import publisher
 from realtime.protocol import frames, hints
 
@@ -16,11 +16,11 @@ class RedisAnnouncer:
             publisher().publish(tenant_id, hints.encode(_hint(announcement)))
 
 
-def _hint(announcement: Announcement) -> hints.Hint:
+def _hint(announcement: Announcement) -> hints.Hint:  # noqa: PLR0911 - one return a kind
     match announcement:
         case DurableEvent():
             frame = frames.event(announcement.type, announcement.data)
-            return hints.EventHint(announcement.conversation_id, announcement.seq, frame)
+            return hints.EventHint(announcement.conversation_id, announcement.seq, frame, announcement.author_id)
         case Joined():
             frame = frames.event(
                 "conversation_created",
@@ -39,6 +39,9 @@ def _hint(announcement: Announcement) -> hints.Hint:
             return hints.OnlookersHint(announcement.conversation_id, frames.event(announcement.type, announcement.data))
         case Expelled():
             return hints.ExpelledHint(announcement.user_id, announcement.reason)
+        case BlockChanged():
+            frame = frames.event("user_blocked" if announcement.is_blocked else "user_unblocked", announcement.data)
+            return hints.BlockHint(announcement.user_id, announcement.blocked_id, announcement.is_blocked, frame)
         case Left():
             frame = frames.event(
                 "conversation_removed",

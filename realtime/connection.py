@@ -37,6 +37,8 @@ class Connection:
         self.departures: dict[UUID, int] = {}
         # While the hub reads the memberships: what hints said of them in that moment, by the seq of its event.
         self.meanwhile: dict[UUID, int] | None = None
+        # Whose messages this user does not want to see.
+        self.blocked: frozenset[UUID] = frozenset()
         # Set when nothing more will be written; whoever owns the socket may let it go.
         self.ended = asyncio.Event()
         self._send = send

@@ -20,12 +20,14 @@ from messagecore.kernel.ids import find_uuid
 from messaging.queries.log import LogPosition, MembershipMark, membership_mark
 from messaging.services import reading
 from messaging.services.memberships import membership_changes
+from messaging.services.reading import LogEntry
 from realtime.broker import Subscriber, publisher
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
 from realtime.protocol import frames, hints
 from realtime.protocol.frames import MembershipChange
 from realtime.protocol.hints import (
+    BlockHint,
     EventHint,
     ExpelledHint,
     Hint,
@@ -97,7 +99,10 @@ class Hub:
         tenant.users.setdefault(connection.user_id, set()).add(connection)
         metrics.CONNECTIONS.inc()
         await self._subscriber.subscribe(card.id)
-        for position in await read_in_database_thread(reading.positions, card, connection.user_id):
+        started_at = asyncio.get_running_loop().time()
+        standing = await read_in_database_thread(reading.standing, card, connection.user_id)
+        self._set_blocked(tenant, connection.user_id, standing.blocked, read_at=started_at)
+        for position in standing.positions:
             conversation_id = position.conversation_id
             left_since = meanwhile.get(conversation_id, 0) > position.last_seq
             if conversation_id not in connection.conversations and not left_since:
@@ -123,6 +128,7 @@ class Hub:
             self._stop_listening(tenant, connection, conversation_id)
         if not others:
             del tenant.users[connection.user_id]
+            tenant.blocks_changed_at.pop(connection.user_id, None)
         if not tenant.users:
             del self.tenants[tenant.card.id]
             self._subscriber.unsubscribe(tenant.card.id)
@@ -209,7 +215,7 @@ class Hub:
             case EventHint():
                 room = tenant.rooms.get(hint.conversation_id)
                 if room is not None:
-                    self._on_event(tenant, room, hint.seq, hint.frame)
+                    self._on_event(tenant, room, hint)
                 else:
                     tenant.overheard.note(hint.conversation_id, hint.seq)
             case JoinedHint():
@@ -232,6 +238,8 @@ class Hub:
             case UserHint():
                 for connection in tenant.users.get(hint.user_id, ()):
                     connection.deliver(hint.frame)
+            case BlockHint():
+                self._on_block(tenant, hint)
             case ExpelledHint():
                 for connection in list(tenant.users.get(hint.user_id, ())):
                     connection.disconnect(REFUSED, hint.reason, reconnect=False)
@@ -285,34 +293,43 @@ class Hub:
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_removed").inc()
 
-    def _on_event(self, tenant: LocalTenant, room: Room, seq: int, frame: str) -> None:
-        if seq <= room.cursor:
+    def _on_event(self, tenant: LocalTenant, room: Room, event: EventHint) -> None:
+        if event.seq <= room.cursor:
             return
-        if seq == room.cursor + 1:
-            self._write(tenant, room, seq, frame)
+        if event.seq == room.cursor + 1:
+            self._write(tenant, room, event)
             self._write_waiting(tenant, room)
         else:
-            room.waiting[seq] = frame
+            room.waiting[event.seq] = event
         if room.waiting:
             self._fill(tenant, room, up_to=max(room.waiting))
 
-    def _write(self, tenant: LocalTenant, room: Room, seq: int, frame: str) -> None:
-        room.cursor = seq
+    def _write(self, tenant: LocalTenant, room: Room, event: EventHint) -> None:
+        room.cursor = event.seq
         for connection in room.listeners:
-            connection.deliver(frame)
+            connection.deliver(_shown(event, room, connection))
         metrics.DELIVERIES.labels("event").inc(len(room.listeners))
-        change = frames.find_membership_change(frame)
+        change = frames.find_membership_change(event.frame)
         if change is not None:
             self._on_membership(tenant, room, change)
         if room.newcomers:
-            room.listeners |= room.newcomers.pop(seq, set())
+            room.listeners |= room.newcomers.pop(event.seq, set())
 
     def _write_waiting(self, tenant: LocalTenant, room: Room) -> None:
         """Writes what came early and whose turn it is; forgets what was written already."""
-        while (frame := room.waiting.pop(room.cursor + 1, None)) is not None:
-            self._write(tenant, room, room.cursor + 1, frame)
+        while (event := room.waiting.pop(room.cursor + 1, None)) is not None:
+            self._write(tenant, room, event)
         if room.waiting:
-            room.waiting = {seq: frame for seq, frame in room.waiting.items() if seq > room.cursor}
+            room.waiting = {seq: event for seq, event in room.waiting.items() if seq > room.cursor}
+
+    def _on_block(self, tenant: LocalTenant, hint: BlockHint) -> None:
+        connections = tenant.users.get(hint.user_id)
+        if connections:
+            tenant.blocks_changed_at[hint.user_id] = asyncio.get_running_loop().time()
+        for connection in connections or ():
+            blocked = connection.blocked - {hint.blocked_id}
+            connection.blocked = blocked | {hint.blocked_id} if hint.is_blocked else blocked
+            connection.deliver(hint.frame)
 
     def _on_membership(self, tenant: LocalTenant, room: Room, change: MembershipChange) -> None:
         """Who was removed hears this event and nothing after it, however the hints came. Who came in was told by a
@@ -353,7 +370,7 @@ class Hub:
                     return
                 for entry in entries:
                     if entry.seq == room.cursor + 1:
-                        self._write(tenant, room, entry.seq, frames.event(entry.type, entry.data))
+                        self._write(tenant, room, _event(room, entry))
                         metrics.GAPS_CLOSED.inc()
                 self._write_waiting(tenant, room)
         except Exception:
@@ -376,9 +393,9 @@ class Hub:
                 if [entry.seq for entry in entries] != list(range(seq + 1, last + 1)):
                     raise LookupError(f"the log of {room.id} has a hole after {seq}")
                 for entry in entries:
-                    frame = frames.event(entry.type, entry.data)
-                    connection.deliver(frame)
-                    change = frames.find_membership_change(frame)
+                    event = _event(room, entry)
+                    connection.deliver(_shown(event, room, connection))
+                    change = frames.find_membership_change(event.frame)
                     if change is not None and change.user_id == connection.user_id and not change.added:
                         removed = frames.conversation_removed(change.data)
                         self._leave(tenant, connection, room.id, removed)
@@ -449,6 +466,7 @@ class Hub:
         return done
 
     async def _compare(self, tenant: LocalTenant) -> None:
+        started_at = asyncio.get_running_loop().time()
         found = await read_in_database_thread(reading.compare, tenant.card, list(tenant.rooms), list(tenant.users))
         for conversation_id, last_seq in found.last_seqs.items():
             room = tenant.rooms.get(conversation_id)
@@ -459,9 +477,18 @@ class Hub:
                 for connection in connections:
                     connection.disconnect(REFUSED, "the user is deactivated or gone", reconnect=False)
                 continue
+            self._set_blocked(tenant, user_id, found.blocked.get(user_id, frozenset()), read_at=started_at)
             mark = found.marks.get(user_id, MembershipMark(0, 0))
             if any(c.meanwhile is None and membership_mark(c.conversations) != mark for c in connections):
                 await self._mend_memberships(tenant, user_id)
+
+    @staticmethod
+    def _set_blocked(tenant: LocalTenant, user_id: UUID, blocked: frozenset[UUID], *, read_at: float) -> None:
+        """What the database said, unless a hint has said something since it was asked."""
+        if tenant.blocks_changed_at.get(user_id, 0.0) < read_at:
+            tenant.blocks_changed_at.pop(user_id, None)
+            for connection in tenant.users.get(user_id, ()):
+                connection.blocked = blocked
 
     async def compare_user(self, tenant_id: UUID, user_id: UUID) -> None:
         """Lets the user's connections here know of the conversations that the database says they are in, at once.
@@ -542,6 +569,17 @@ class Hub:
             "timestamp": wire.timestamp(timezone.now()),
         }
         self._leave(tenant, connection, room.id, frames.event("conversation_removed", removed))
+
+
+def _event(room: Room, entry: LogEntry) -> EventHint:
+    return EventHint(room.id, entry.seq, frames.event(entry.type, entry.data), entry.author_id)
+
+
+def _shown(event: EventHint, room: Room, connection: Connection) -> str:
+    """The event as this connection may see it."""
+    if event.author_id in connection.blocked:
+        return frames.event_hidden(room.id, room.external_id, event.seq)
+    return event.frame
 
 
 @cache

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from realtime import typing
 from realtime.connection import Connection
+from realtime.protocol.hints import EventHint
 from tenants.cards import TenantCard
 
 MAX_OVERHEARD = 20_000
@@ -15,7 +16,7 @@ MAX_OVERHEARD = 20_000
 @dataclass(slots=True, eq=False)
 class Room:
     """A conversation with local members. Invariant: every listener was told everything up to `cursor` that it
-    should know; `waiting` holds frames that came before their turn. A member that is not a listener yet is either
+    should know; `waiting` holds events that came before their turn. A member that is not a listener yet is either
     ahead (`newcomers`, by the seq after which their view begins) or being brought up to the cursor
     (`catching_up`)."""
 
@@ -27,7 +28,7 @@ class Room:
     newcomers: dict[int, set[Connection]] = field(default_factory=dict)
     catching_up: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
     onlookers: set[Connection] = field(default_factory=set)
-    waiting: dict[int, str] = field(default_factory=dict)
+    waiting: dict[int, EventHint] = field(default_factory=dict)
     behind: int = 0
     filling: asyncio.Task[None] | None = None
     typists: typing.Typists = field(default_factory=typing.Typists)
@@ -88,6 +89,8 @@ class LocalTenant:
     by_external_id: dict[str, UUID] = field(default_factory=dict)
     overheard: Overheard = field(default_factory=Overheard)
     mending: set[UUID] = field(default_factory=set)
+    # When hints last said whom a user blocks (the loop's clock): what was read of the database before is older.
+    blocks_changed_at: dict[UUID, float] = field(default_factory=dict)
 
     @property
     def connections(self) -> Iterable[Connection]:

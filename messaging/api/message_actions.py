@@ -230,7 +230,7 @@ def _thread(access: MessageAccess, root_id: UUID, *, after_seq: int, limit: int)
         raise MessageNotFound
     replies = queries.in_thread(view, root_id, after_seq=after_seq, limit=limit + 1)
     count = Message.objects.filter(pk=root_id).values_list("reply_count", flat=True).get()
-    people = thread_participants(root_id, visible_from_seq=view.visible_from_seq)
+    people = thread_participants(root_id, visible_from_seq=view.visible_from_seq, viewer_id=view.viewer_id)
     return {
         "root": rendering.render_message(root),
         "replies": [rendering.render_message(reply) for reply in replies[:limit]],

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from messaging.api import conversations, message_actions, messages, platform, positions, usage, users
+from messaging.api import blocks, conversations, files, message_actions, messages, platform, positions, usage, users
 
 urlpatterns = [
     path("messages/send", messages.SendMessage.as_view()),
@@ -24,6 +24,8 @@ urlpatterns = [
     path("users/<id:userId>/tokens/revoke", users.UserTokenRevocation.as_view()),
     path("users/<id:userId>/conversations", users.UserConversations.as_view()),
     path("users/<id:userId>/unread", positions.UserUnread.as_view()),
+    path("users/<id:userId>/blocks", blocks.UserBlocks.as_view()),
+    path("users/<id:userId>/blocks/<id:blockedUserId>", blocks.UserBlock.as_view()),
     path("users/<id:userId>/notifications", users.UserNotifications.as_view()),
     path("conversations", conversations.Conversations.as_view()),
     path("conversations/<id:conversationId>", conversations.ConversationDetail.as_view()),
@@ -34,6 +36,9 @@ urlpatterns = [
     path("conversations/<id:conversationId>/pins", message_actions.ConversationPins.as_view()),
     path("conversations/<id:conversationId>/participants", conversations.ConversationParticipants.as_view()),
     path("conversations/<id:conversationId>/participants/<id:userId>", conversations.ConversationParticipant.as_view()),
+    path("files", files.Files.as_view()),
+    path("files/<id:fileId>", files.FileDetail.as_view()),
+    path("files/<id:fileId>/content", files.FileContent.as_view()),
     path("usage", usage.Usage.as_view()),
     path("admin/tenants", platform.Tenants.as_view()),
     path("admin/tenants/<id:tenantId>", platform.TenantDetail.as_view()),

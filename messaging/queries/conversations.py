@@ -29,11 +29,11 @@ class ConversationView:
 
 
 def view_conversations(conversations: Sequence[Conversation], *, viewer_id: UUID | None) -> list[ConversationView]:
-    """Everything that a list shows of these conversations: at most five statements, whatever their number."""
+    """Everything that a list shows of these conversations: at most five statements, whatever their number; two more
+    where the viewer blocks who spoke last."""
     ids = [conversation.id for conversation in conversations]
     participants = _first_participants(ids)
-    last_ids = [conversation.last_message_id for conversation in conversations if conversation.last_message_id]
-    last_messages = message_queries.get_messages(last_ids, viewer_id=viewer_id) if last_ids else {}
+    last_messages = _last_messages(conversations, viewer_id)
     memberships: dict[UUID, tuple[Participant, int]] = {}
     if viewer_id is not None and ids:
         counts = unread_counts(viewer_id, ids)
@@ -45,17 +45,28 @@ def view_conversations(conversations: Sequence[Conversation], *, viewer_id: UUID
         ConversationView(
             conversation=conversation,
             participants=participants[conversation.id],
-            last_message=_visible(last_messages, conversation, memberships.get(conversation.id)),
+            last_message=_visible(last_messages.get(conversation.id), memberships.get(conversation.id)),
             membership=memberships.get(conversation.id),
         )
         for conversation in conversations
     ]
 
 
-def _visible(
-    last_messages: dict[UUID, MessageView], conversation: Conversation, membership: tuple[Participant, int] | None
-) -> MessageView | None:
-    message = last_messages.get(conversation.last_message_id) if conversation.last_message_id else None
+def _last_messages(conversations: Sequence[Conversation], viewer_id: UUID | None) -> dict[UUID, MessageView]:
+    """The newest message of each conversation that the viewer does not hide from themselves."""
+    last = {conversation.id: conversation.last_message_id for conversation in conversations}
+    ids = [message_id for message_id in last.values() if message_id is not None]
+    if not ids:
+        return {}
+    found = message_queries.get_messages(ids, viewer_id=viewer_id)
+    hidden = [place for place, message_id in last.items() if message_id is not None and message_id not in found]
+    if viewer_id is not None and hidden:
+        earlier = message_queries.last_visible(viewer_id, hidden)
+        found |= message_queries.get_messages(list(earlier.values()), viewer_id=viewer_id)
+    return {view.conversation_id: view for view in found.values()}
+
+
+def _visible(message: MessageView | None, membership: tuple[Participant, int] | None) -> MessageView | None:
     if message is None or (membership is not None and message.seq < membership[0].visible_from_seq):
         return None
     return message

@@ -22,11 +22,15 @@ class EventRow:
     subject_id: UUID | None
     data: dict[str, Any]
     recorded_at: datetime
+    author_id: UUID | None
+    """Who wrote the message that it is about; None where it is about no message, or that one's author is gone."""
 
 
 _EVENTS = """
-SELECT e.conversation_id, c.external_id, e.seq, e.type, e.actor_id, e.subject_id, e.data::text, e.recorded_at
+SELECT e.conversation_id, c.external_id, e.seq, e.type, e.actor_id, e.subject_id, e.data::text, e.recorded_at,
+       m.sender_id
 FROM messaging_conversationevent e JOIN messaging_conversation c ON c.id = e.conversation_id
+LEFT JOIN messaging_message m ON m.id = e.subject_id
 WHERE e.conversation_id = %s AND e.seq BETWEEN %s AND %s ORDER BY e.seq"""
 
 _RECORD = """
@@ -51,8 +55,8 @@ def events_between(conversation_id: UUID, first_seq: int, last_seq: int) -> list
     with connection.cursor() as cursor:
         cursor.execute(_EVENTS, [conversation_id, first_seq, last_seq])
         return [
-            EventRow(conversation, external_id, seq, type_, actor, subject, orjson.loads(data), recorded_at)
-            for conversation, external_id, seq, type_, actor, subject, data, recorded_at in cursor.fetchall()
+            EventRow(conversation, external_id, seq, type_, actor, subject, orjson.loads(data), recorded_at, author)
+            for conversation, external_id, seq, type_, actor, subject, data, recorded_at, author in cursor.fetchall()
         ]
 
 

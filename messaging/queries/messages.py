@@ -75,6 +75,11 @@ LEFT JOIN messaging_user u ON u.id = m.sender_id
 """
 
 
+# What the viewer does not want to see; without a viewer everything is seen.
+_NOT_BLOCKED = """NOT EXISTS (
+  SELECT 1 FROM messaging_userblock b WHERE b.blocker_id = %s AND b.blocked_id = m.sender_id)"""
+
+
 def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> MessageView:
     """From a row of _SELECT."""
     return MessageView(
@@ -117,8 +122,12 @@ def _fetch(clause: str, parameters: Sequence[Any], viewer_id: UUID | None) -> li
 
 
 def get_messages(ids: Sequence[UUID], *, viewer_id: UUID | None = None) -> dict[UUID, MessageView]:
-    """Those of `ids` that exist. ORM: `Message.objects.select_related(…).in_bulk(ids)` and one count by name."""
-    return {view.id: view for view in _fetch("WHERE m.id = ANY(%s)", [list(ids)], viewer_id)}
+    """Those of `ids` that exist and whose sender the viewer does not block.
+
+    ORM: `Message.objects.select_related(…).in_bulk(ids)` and one count by name.
+    """
+    found = _fetch(f"WHERE m.id = ANY(%s) AND {_NOT_BLOCKED}", [list(ids), viewer_id], viewer_id)
+    return {view.id: view for view in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,8 @@ def find_position(conversation_id: UUID, message_id: UUID) -> Position | None:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """A conversation as somebody sees it: from which seq on, and whose reactions are `me` (None: nobody's)."""
+    """A conversation as somebody sees it: from which seq on, without those whom they block, and whose reactions are
+    `me` (None: nobody's)."""
 
     conversation_id: UUID
     visible_from_seq: int = 1
@@ -153,8 +163,9 @@ def newest(view: Viewpoint, *, before_seq: int | None = None, offset: int = 0, l
     (conversation, seq): the cost is offset + limit rows. ORM: `order_by("-seq")[offset:offset + limit]`."""
     end = before_seq if before_seq is not None else 2**62
     return _fetch(
-        "WHERE m.conversation_id = %s AND m.seq >= %s AND m.seq < %s ORDER BY m.seq DESC OFFSET %s LIMIT %s",
-        [view.conversation_id, view.visible_from_seq, end, offset, limit],
+        f"WHERE m.conversation_id = %s AND m.seq >= %s AND m.seq < %s AND {_NOT_BLOCKED} "
+        "ORDER BY m.seq DESC OFFSET %s LIMIT %s",
+        [view.conversation_id, view.visible_from_seq, end, view.viewer_id, offset, limit],
         view.viewer_id,
     )
 
@@ -162,9 +173,9 @@ def newest(view: Viewpoint, *, before_seq: int | None = None, offset: int = 0, l
 def before_time(view: Viewpoint, at: datetime, *, offset: int = 0, limit: int) -> list[MessageView]:
     """Messages created before `at`, latest first, ordered by (created_at, seq). Cost: offset + limit rows."""
     return _fetch(
-        "WHERE m.conversation_id = %s AND m.created_at < %s AND m.seq >= %s "
+        f"WHERE m.conversation_id = %s AND m.created_at < %s AND m.seq >= %s AND {_NOT_BLOCKED} "
         "ORDER BY m.created_at DESC, m.seq DESC OFFSET %s LIMIT %s",
-        [view.conversation_id, at, view.visible_from_seq, offset, limit],
+        [view.conversation_id, at, view.visible_from_seq, view.viewer_id, offset, limit],
         view.viewer_id,
     )
 
@@ -172,8 +183,8 @@ def before_time(view: Viewpoint, at: datetime, *, offset: int = 0, limit: int) -
 def after(view: Viewpoint, seq: int, *, limit: int) -> list[MessageView]:
     """The first messages after `seq`, oldest first. Cost: limit rows."""
     return _fetch(
-        "WHERE m.conversation_id = %s AND m.seq > %s AND m.seq >= %s ORDER BY m.seq LIMIT %s",
-        [view.conversation_id, seq, view.visible_from_seq, limit],
+        f"WHERE m.conversation_id = %s AND m.seq > %s AND m.seq >= %s AND {_NOT_BLOCKED} ORDER BY m.seq LIMIT %s",
+        [view.conversation_id, seq, view.visible_from_seq, view.viewer_id, limit],
         view.viewer_id,
     )
 
@@ -187,10 +198,25 @@ def between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[Messag
     )
 
 
+_LAST_VISIBLE = f"""
+SELECT p.conversation_id, last.id FROM messaging_participant p
+CROSS JOIN LATERAL (SELECT m.id FROM messaging_message m WHERE m.conversation_id = p.conversation_id
+  AND m.seq >= p.visible_from_seq AND {_NOT_BLOCKED} ORDER BY m.seq DESC LIMIT 1) last
+WHERE p.user_id = %s AND p.conversation_id = ANY(%s)"""  # noqa: S608 - a constant of this module
+
+
+def last_visible(viewer_id: UUID, conversation_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The newest message of each conversation that its member sees, where its last one is a blocked person's. Cost:
+    the blocked messages at each log's end."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_VISIBLE, [viewer_id, viewer_id, list(conversation_ids)])
+        return dict(cursor.fetchall())
+
+
 def in_thread(view: Viewpoint, root_id: UUID, *, after_seq: int, limit: int) -> list[MessageView]:
     """The thread's replies after a seq, oldest first. An index scan on (thread, seq). Cost: limit rows."""
     return _fetch(
-        "WHERE m.thread_id = %s AND m.seq > %s AND m.seq >= %s ORDER BY m.seq LIMIT %s",
-        [root_id, after_seq, view.visible_from_seq, limit],
+        f"WHERE m.thread_id = %s AND m.seq > %s AND m.seq >= %s AND {_NOT_BLOCKED} ORDER BY m.seq LIMIT %s",
+        [root_id, after_seq, view.visible_from_seq, view.viewer_id, limit],
         view.viewer_id,
     )

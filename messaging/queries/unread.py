@@ -4,11 +4,13 @@ Unread are the messages after the member's read position (which is never before 
 
 - their own: sending moves the read position to the message that was sent;
 - the system's, or silent: these are never unread for anybody;
-- deleted.
+- deleted;
+- written by somebody whom the member blocks.
 
 Replies in threads count like any other message. Every message carries the log's unread index, how many messages that
 can be unread there were up to and with it; so a count is the difference of two indexes, less the exceptions since the
-read position: own messages (counted when the position was last moved back) and deleted ones (a partial index).
+read position: own messages (counted when the position was last moved back), deleted ones (a partial index), and those
+of blocked people (the index by sender).
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,10 @@ from django.db import connection
 UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read - (
   SELECT count(*) FROM messaging_message m
   WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
-    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system'))"""
+    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system') - (
+  SELECT count(*) FROM messaging_userblock b JOIN messaging_message m ON m.sender_id = b.blocked_id
+  WHERE b.blocker_id = p.user_id AND m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq
+    AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system'))"""
 """The rule as SQL, for a participant `p` of a conversation `c`."""
 
 _COUNTS = f"""
@@ -40,12 +45,13 @@ _RECOUNT = """
 SELECT p.user_id, count(m.id) FROM messaging_participant p
 LEFT JOIN messaging_message m ON m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq
   AND m.sender_id IS DISTINCT FROM p.user_id AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system'
+  AND NOT EXISTS (SELECT 1 FROM messaging_userblock b WHERE b.blocker_id = p.user_id AND b.blocked_id = m.sender_id)
 WHERE p.conversation_id = %s GROUP BY p.user_id"""
 
 
 def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, int]:
     """The member's unread messages in each of these conversations (None: in all of theirs). One statement; the cost
-    does not grow with the number of unread messages, only with that of deleted ones among them."""
+    does not grow with the number of unread messages, only with that of deleted and blocked ones among them."""
     ids = None if conversation_ids is None else list(conversation_ids)
     with connection.cursor() as cursor:
         cursor.execute(_COUNTS, [user_id, ids, ids])

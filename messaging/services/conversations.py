@@ -12,10 +12,11 @@ from messagecore.kernel.ids import find_uuid
 from messaging import rendering, roles
 from messaging.access import ConversationNotFound, unknown_ids
 from messaging.events import Joined, Left
-from messaging.models import Conversation, ConversationType, Message, Participant, Role, User
+from messaging.models import Conversation, ConversationType, Message, Participant, Role, User, UserBlock
 from messaging.queries.conversations import view_conversations
+from messaging.queries.files import unlink_conversation
 from messaging.queries.identity import resolve
-from messaging.services import log
+from messaging.services import files, log
 from messaging.services.log import Entry
 from messaging.services.users import IdConflict
 from tenants import outbox
@@ -166,8 +167,10 @@ def delete_conversation(*, tenant_id: UUID, conversation: Conversation, actor: U
     check_may(locked, actor, roles.Action.DELETE_CONVERSATION)
     user_ids = list(Participant.objects.filter(conversation=locked).values_list("user_id", flat=True))
     outbox.write(tenant_id, [Promise("conversation_deleted", locked.id, None, None, now)])
+    linked = unlink_conversation(locked.id)
     Message.objects.filter(conversation=locked).delete()
     locked.delete()
+    files.release_files(tenant_id, linked)
     log.announce(
         tenant_id,
         [
@@ -197,9 +200,12 @@ def check_may(conversation: Conversation, actor: User | None, action: roles.Acti
 def joined(
     conversation: Conversation, user_ids: Sequence[UUID], *, after_seq: int, now: datetime, shows_history: bool = True
 ) -> Joined:
-    """The announcement of newcomers. Without the history they are not shown the last message either."""
+    """The announcement of newcomers. Without the history they are not shown the last message either, nor is anybody
+    if one of them blocks who wrote it: they all get the same."""
     (view,) = view_conversations([conversation], viewer_id=None)
-    rendered = rendering.render_conversation(
-        conversation, participants=view.participants, last_message=view.last_message if shows_history else None
-    )
+    last = view.last_message if shows_history else None
+    if last is not None and last.sender is not None:
+        blockers = UserBlock.objects.filter(blocker__in=user_ids, blocked_id=last.sender.id)
+        last = None if blockers.exists() else last
+    rendered = rendering.render_conversation(conversation, participants=view.participants, last_message=last)
     return Joined(conversation.id, tuple(user_ids), after_seq, rendered, wire.timestamp(now))

@@ -20,12 +20,13 @@ from tenants.outbox import Promise
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event to append. `subject_id` is the user or message that it is about; `data` holds references and small
-    facts, never content."""
+    """An event to append. `subject_id` is the user or message that it is about, `author_id` who wrote that message;
+    `data` holds references and small facts, never content."""
 
     type: str
     subject_id: UUID | None
     data: Mapping[str, Any]
+    author_id: UUID | None = None
 
 
 def lock(conversation_id: UUID) -> Conversation:
@@ -71,13 +72,14 @@ def append(
             subject_id=entry.subject_id,
             data=dict(entry.data),
             recorded_at=now,
+            author_id=entry.author_id,
         )
         for place, entry in enumerate(entries)
     ]
     log.record_events(rows)
     outbox.write(tenant_id, [Promise(row.type, locked.id, row.seq, row.subject_id, now) for row in rows])
     events = [
-        DurableEvent(locked.id, row.seq, row.type, data)
+        DurableEvent(locked.id, row.seq, row.type, data, row.author_id)
         for row, data in zip(rows, rendered.render_events(rows), strict=True)
     ]
     announce(tenant_id, [*before, *events, *after])

@@ -15,12 +15,12 @@ from tenants.cards import TenantCard
 from tenants.scope import tenant_scope
 
 _ARRIVALS = """
-SELECT c.id, c.last_seq, COALESCE(max(e.seq) - 1, 0), p.visible_from_seq
+SELECT c.id, c.last_seq, COALESCE(max(e.seq) - 1, 0)
 FROM messaging_participant p
 JOIN messaging_conversation c ON c.id = p.conversation_id
 LEFT JOIN messaging_conversationevent e
   ON e.conversation_id = c.id AND e.type = 'participant_added' AND e.subject_id = p.user_id
-WHERE p.user_id = %s AND NOT p.conversation_id = ANY(%s) GROUP BY c.id, c.last_seq, p.visible_from_seq"""
+WHERE p.user_id = %s AND NOT p.conversation_id = ANY(%s) GROUP BY c.id, c.last_seq"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,10 @@ def _arrivals(user_id: UUID, *, known: Collection[UUID]) -> list[Arrival]:
         rows = {row[0]: row[1:] for row in cursor.fetchall()}
     found = Conversation.objects.select_related("created_by").filter(pk__in=rows)
     arrivals = []
-    for view in view_conversations(list(found), viewer_id=None):
-        last_seq, after_seq, visible_from_seq = rows[view.conversation.id]
-        last = view.last_message
+    for view in view_conversations(list(found), viewer_id=user_id):
+        last_seq, after_seq = rows[view.conversation.id]
         shown = rendering.render_conversation(
-            view.conversation,
-            participants=view.participants,
-            last_message=last if last is not None and last.seq >= visible_from_seq else None,
+            view.conversation, participants=view.participants, last_message=view.last_message
         )
         arrivals.append(Arrival(view.conversation.id, view.conversation.external_id, after_seq, last_seq, shown))
     return arrivals

@@ -22,10 +22,12 @@ from messaging.models import (
     PinnedMessage,
     Reaction,
     User,
+    UserBlock,
 )
+from messaging.queries.files import Use
 from messaging.queries.identity import resolve
 from messaging.queries.sending import members_among
-from messaging.services import log, mentions
+from messaging.services import files, log, mentions
 from messaging.services.log import Entry
 from messaging.services.sending import (
     MAX_CONTENT_BYTES,
@@ -51,7 +53,8 @@ class MessageAccess:
 
 
 def access_message(message_id: str, actor: User | None) -> MessageAccess:
-    """`actor` None sees every message, a user those of their conversations from where their view begins.
+    """`actor` None sees every message, a user those of their conversations from where their view begins, but for those
+    of people whom they block.
 
     Raises MessageNotFound.
     """
@@ -63,9 +66,13 @@ def access_message(message_id: str, actor: User | None) -> MessageAccess:
         conversation = access_conversation(str(message.conversation_id), actor)
     except NotFound:
         raise MessageNotFound from None
-    if message.seq < conversation.visible_from_seq:
+    if message.seq < conversation.visible_from_seq or (actor is not None and _is_blocked(message, actor)):
         raise MessageNotFound
     return MessageAccess(message, conversation)
+
+
+def _is_blocked(message: Message, viewer: User) -> bool:
+    return UserBlock.objects.filter(blocker=viewer, blocked_id=message.sender_id).exists()
 
 
 def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str, Any], actor: User | None) -> Message:
@@ -85,6 +92,9 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
     validation.validate("ContentByType", {"type": message.type, "content": change["content"]})
     require_bounded(change["content"], "/content", MAX_CONTENT_BYTES)
     require_bounded(change.get("metadata", {}), "/metadata", MAX_METADATA_BYTES)
+    file_id = files.linked_file(message.type, change["content"])
+    if file_id is not None and message.sender_id is not None:
+        files.link_edited(message.id, Use(message.sender_id, file_id, speaks_for_tenant=actor is None))
 
     now = log.advance(locked, events=1)
     MessageRevision.objects.create(
@@ -100,7 +110,7 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
     message.metadata = change.get("metadata", message.metadata)
     message.edited_at = message.updated_at = now
     message.save(update_fields=["content", "mentions", "metadata", "edited_at", "updated_at"])
-    log.append(tenant_id, locked, [Entry("message_updated", message.id, {})], actor=actor, now=now)
+    log.append(tenant_id, locked, [Entry("message_updated", message.id, {}, message.sender_id)], actor=actor, now=now)
     return message
 
 
@@ -131,8 +141,8 @@ def forward_message(
 
 
 def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
-    """Deletes for everyone. A tombstone keeps the seq; content, history, reactions and pin are gone. Deleting what is
-    deleted changes nothing. The author may, those whose role may, and the integrator. Raises PermissionDenied."""
+    """Deletes for everyone. A tombstone keeps the seq; content, history, reactions and pin are gone, and files that no
+    other message links to. Deleting what is deleted changes nothing. The author may, those whose role may, and the integrator. Raises PermissionDenied."""
     locked = log.lock(access.message.conversation_id)
     message = _current(access.message)
     if message.deleted_at is not None:
@@ -140,6 +150,8 @@ def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None
     if actor is not None and message.sender_id != actor.id:
         _require(access, actor, roles.Action.DELETE_ANY_MESSAGE)
     now = log.advance(locked, events=1)
+    if message.type in files.LINKING_TYPES:
+        files.unlink_messages(tenant_id, [message.id])
     message.revisions.all().delete()
     message.reactions.all().delete()
     PinnedMessage.objects.filter(message=message).delete()
@@ -148,7 +160,7 @@ def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None
     message.content, message.mentions, message.metadata, message.reaction_count = {}, [], {}, 0
     message.deleted_at = message.updated_at = now
     message.save(update_fields=["content", "mentions", "metadata", "reaction_count", "deleted_at", "updated_at"])
-    log.append(tenant_id, locked, [Entry("message_deleted", message.id, {})], actor=actor, now=now)
+    log.append(tenant_id, locked, [Entry("message_deleted", message.id, {}, message.sender_id)], actor=actor, now=now)
     return message
 
 
@@ -187,7 +199,8 @@ def _record_reaction(
     message.reaction_count = message.reactions.count()
     message.save(update_fields=["reaction_count"])
     count = message.reactions.filter(name=name).count()
-    log.append(tenant_id, locked, [Entry(type_, message.id, {"name": name, "count": count})], actor=user, now=now)
+    entry = Entry(type_, message.id, {"name": name, "count": count}, message.sender_id)
+    log.append(tenant_id, locked, [entry], actor=user, now=now)
 
 
 def pin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
@@ -203,7 +216,7 @@ def pin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -
         raise Conflict(f"A conversation has at most {MAX_PINS} pinned messages.")
     now = log.advance(locked, events=1)
     PinnedMessage.objects.create(conversation=locked, message=message, pinned_by=actor, pinned_at=now)
-    log.append(tenant_id, locked, [Entry("message_pinned", message.id, {})], actor=actor, now=now)
+    log.append(tenant_id, locked, [Entry("message_pinned", message.id, {}, message.sender_id)], actor=actor, now=now)
     return message
 
 
@@ -214,7 +227,13 @@ def unpin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None)
     deleted, _ = PinnedMessage.objects.filter(message=access.message).delete()
     if deleted:
         now = log.advance(locked, events=1)
-        log.append(tenant_id, locked, [Entry("message_unpinned", access.message.id, {})], actor=actor, now=now)
+        log.append(
+            tenant_id,
+            locked,
+            [Entry("message_unpinned", access.message.id, {}, access.message.sender_id)],
+            actor=actor,
+            now=now,
+        )
     return _current(access.message)
 
 

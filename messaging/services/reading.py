@@ -13,6 +13,7 @@ from messaging.models import Participant, User
 from messaging.queries import log, rendered
 from messaging.queries import messages as message_queries
 from messaging.queries.log import LogPosition, MembershipMark
+from messaging.services.blocks import blocked_by
 from tenants.cards import Caller, TenantCard
 from tenants.scope import tenant_scope
 
@@ -24,6 +25,7 @@ class LogEntry:
     seq: int
     type: str
     data: Mapping[str, Any]
+    author_id: UUID | None
 
 
 def read_log(tenant: TenantCard, conversation_id: UUID, first_seq: int, last_seq: int) -> list[LogEntry]:
@@ -33,10 +35,17 @@ def read_log(tenant: TenantCard, conversation_id: UUID, first_seq: int, last_seq
         events = log.events_between(conversation_id, first_seq, last_seq)
         shown = rendered.render_events(events)
     entries = [
-        LogEntry(view.seq, "new_message", rendering.render_new_message(view, wire.timestamp(view.created_at)))
+        LogEntry(
+            view.seq,
+            "new_message",
+            rendering.render_new_message(view, wire.timestamp(view.created_at)),
+            None if view.sender is None else view.sender.id,
+        )
         for view in messages
     ]
-    entries += [LogEntry(event.seq, event.type, data) for event, data in zip(events, shown, strict=True)]
+    entries += [
+        LogEntry(event.seq, event.type, data, event.author_id) for event, data in zip(events, shown, strict=True)
+    ]
     return sorted(entries, key=lambda entry: entry.seq)
 
 
@@ -48,10 +57,18 @@ def identify(caller: Caller) -> User:
     return user
 
 
-def positions(tenant: TenantCard, user_id: UUID) -> list[LogPosition]:
-    """The user's conversations and where each log ends now."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The user's conversations with where each log ends now, and whom they block."""
+
+    positions: Sequence[LogPosition]
+    blocked: frozenset[UUID]
+
+
+def standing(tenant: TenantCard, user_id: UUID) -> Standing:
+    """Two statements."""
     with tenant_scope(tenant):
-        return log.positions_of_user(user_id)
+        return Standing(log.positions_of_user(user_id), blocked_by([user_id]).get(user_id, frozenset()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +78,19 @@ class Comparison:
     last_seqs: Mapping[UUID, int]
     marks: Mapping[UUID, MembershipMark]
     refused: frozenset[UUID]
+    blocked: Mapping[UUID, frozenset[UUID]]
 
 
 def compare(tenant: TenantCard, conversation_ids: Sequence[UUID], user_ids: Sequence[UUID]) -> Comparison:
-    """Three statements: where the logs end, the users' membership marks, and who may not be connected any more."""
+    """Four statements: where the logs end, the users' membership marks, who may not be connected any more, and whom
+    each blocks."""
     with tenant_scope(tenant):
         present = set(User.objects.filter(id__in=user_ids, is_active=True).values_list("id", flat=True))
         return Comparison(
             last_seqs=log.last_seqs(conversation_ids),
             marks=log.membership_marks(user_ids),
             refused=frozenset(set(user_ids) - present),
+            blocked=blocked_by(user_ids),
         )
 
 

@@ -21,11 +21,12 @@ from messaging.access import ConversationNotFound, MessageNotFound, UserInactive
 from messaging.events import DurableEvent
 from messaging.queries import messages as message_queries
 from messaging.queries import sending as queries
+from messaging.queries.files import Use
 from messaging.queries.identity import resolve
 from messaging.queries.messages import MessageView, SenderView
 from messaging.queries.sending import Advance, DraftKey, DraftState, LockedConversation, NewMessage
 from messaging.rendering import render_new_message
-from messaging.services import mentions
+from messaging.services import files, mentions
 from quotas.services.limits import get_limits
 from quotas.services.metering import message_quota_exceeded, take_messages
 
@@ -91,6 +92,7 @@ class _Prepared:
     metadata: str
     mentions: list[str]
     people: dict[str, UUID]
+    use: Use | None
     digest: bytes
 
 
@@ -120,8 +122,8 @@ def send_messages(
     PermissionDenied, Blocked, MessageNotFound (the replied one), ValidationFailed, PayloadTooLarge,
     IdempotencyConflict, MessageQuotaExceeded.
 
-    Locks the conversations in id order, then the month's quota row. A fixed number of statements, whatever the
-    batch. Raises IntegrityError, for the whole batch, if the same client message id is being sent at this very
+    Locks the conversations in id order, the files that are linked to, then the month's quota row. A fixed number of
+    statements, whatever the batch; two more where there are files. Raises IntegrityError, for the whole batch, if the same client message id is being sent at this very
     moment to another conversation.
     """
     outcomes: list[Sent | Refusal | None] = [None] * len(drafts)
@@ -129,10 +131,11 @@ def send_messages(
     locked = queries.lock_conversations(list({item.key.conversation_id for item in prepared}))
     states = queries.check_drafts([item.key for item in prepared]) if prepared else []
     members = _members_mentioned(prepared)
+    usable = files.usable_files([item.use for item in prepared if item.use is not None])
 
     # The log's time, taken under the locks, never goes back, whatever the clocks of several machines do.
     now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
-    accepted, repeats = _sort_out(prepared, states, locked, members, outcomes, now=now)
+    accepted, repeats = _sort_out(prepared, states, locked, members, usable, outcomes, now=now)
     allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
     for item, _ in accepted[allowed:]:
         outcomes[item.position] = message_quota_exceeded(now)
@@ -175,6 +178,7 @@ def _sort_out(
     states: Sequence[DraftState],
     locked: dict[UUID, LockedConversation],
     members: dict[UUID, frozenset[UUID]],
+    usable: set[tuple[UUID, UUID]],
     outcomes: list[Sent | Refusal | None],
     *,
     now: datetime,
@@ -194,6 +198,7 @@ def _sort_out(
         refusal = (
             _refusal(item, state, locked)
             or mentions.outsiders(item.draft.mentions, item.people, members.get(item.key.conversation_id, frozenset()))
+            or (files.unusable() if item.use and (item.use.user_id, item.use.file_id) not in usable else None)
             or _too_soon(item, state, locked, spoke, now=now)
         )
         if refusal is not None:
@@ -261,7 +266,9 @@ def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], us
         digest_size=16,
     ).digest()
     people = {name: users[name] for name in mentions.people(draft.mentions)}
-    return _Prepared(position, draft, key, content, metadata, mentioned, people, digest)
+    file_id = files.linked_file(draft.type, draft.content)
+    use = None if file_id is None else Use(key.sender_id, file_id, speaks_for_tenant=not draft.hides_conversation)
+    return _Prepared(position, draft, key, content, metadata, mentioned, people, use, digest)
 
 
 def _members_mentioned(prepared: Sequence[_Prepared]) -> dict[UUID, frozenset[UUID]]:
@@ -391,6 +398,7 @@ def _write(
             )
         )
     queries.write_messages(tenant_id, rows, list(last.values()), now=now)
+    files.link_files([(row.id, item.use.file_id) for row, (item, _) in zip(rows, accepted, strict=True) if item.use])
     return views
 
 
@@ -399,7 +407,13 @@ def _announce(tenant_id: UUID, views: Sequence[MessageView], now: datetime, via:
         return
     recorded_at = wire.timestamp(now)
     events = [
-        DurableEvent(view.conversation_id, view.seq, "new_message", render_new_message(view, recorded_at))
+        DurableEvent(
+            view.conversation_id,
+            view.seq,
+            "new_message",
+            render_new_message(view, recorded_at),
+            None if view.sender is None else view.sender.id,
+        )
         for view in views
     ]
 

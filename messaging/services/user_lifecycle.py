@@ -107,7 +107,7 @@ def _erase_messages(tenant_id: UUID, conversation: Conversation, user: User) -> 
         _uncount_replies(alive)
     own.update(content={}, metadata={}, mentions=[], reaction_count=0, client_message_id=None)
     if alive:
-        entries = [Entry("message_deleted", message_id, {}) for message_id in alive]
+        entries = [Entry("message_deleted", message_id, {}, user.id) for message_id in alive]
         log.append(tenant_id, conversation, entries, actor=None, now=now)
 
 

@@ -116,6 +116,12 @@ def error(refusal: Refusal, frame_id: FrameId) -> str:
     return wire.dumps(frame).decode()
 
 
+def event_hidden(conversation_id: UUID, external_id: str | None, seq: int) -> str:
+    """Stands in for an event that its reader may not see."""
+    data = {"conversationId": str(conversation_id), "conversationExternalId": external_id, "seq": seq}
+    return event("event_hidden", data)
+
+
 @dataclass(frozen=True, slots=True)
 class MembershipChange:
     """What a durable event of a log says of who is in the conversation."""

@@ -11,11 +11,12 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class EventHint:
-    """A durable event of a conversation."""
+    """A durable event of a conversation. `author_id` wrote the message that it is about."""
 
     conversation_id: UUID
     seq: int
     frame: str
+    author_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,26 @@ class ExpelledHint:
     reason: str
 
 
-Hint = EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint | UserHint | OnlookersHint | ExpelledHint
+@dataclass(frozen=True, slots=True)
+class BlockHint:
+    """A user blocks somebody from now on, or no longer."""
+
+    user_id: UUID
+    blocked_id: UUID
+    is_blocked: bool
+    frame: str
+
+
+Hint = (
+    EventHint | JoinedHint | LeftHint | TypingHint | PresenceHint | UserHint | OnlookersHint | ExpelledHint | BlockHint
+)
 
 
 def encode(hint: Hint) -> bytes:
     match hint:
         case EventHint():
-            header = f"e {hint.conversation_id.hex} {hint.seq}"
+            author = "-" if hint.author_id is None else hint.author_id.hex
+            header = f"e {hint.conversation_id.hex} {hint.seq} {author}"
         case JoinedHint():
             users = _joined(hint.user_ids)
             external = "-" if hint.external_id is None else "=" + hint.external_id.encode().hex()
@@ -102,6 +116,8 @@ def encode(hint: Hint) -> bytes:
             header = f"u {hint.user_id.hex}"
         case OnlookersHint():
             header = f"o {hint.conversation_id.hex}"
+        case BlockHint():
+            header = f"b {hint.user_id.hex} {hint.blocked_id.hex} {int(hint.is_blocked)}"
         case ExpelledHint():
             return f"x {hint.user_id.hex}\n{hint.reason}".encode()
     return f"{header}\n{hint.frame}".encode()
@@ -114,8 +130,8 @@ def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
         kind, *fields = header.decode().split(" ")
         frame = body.decode()
         match kind, fields:
-            case "e", [conversation, seq]:
-                return EventHint(UUID(conversation), int(seq), frame)
+            case "e", [conversation, seq, author]:
+                return EventHint(UUID(conversation), int(seq), frame, None if author == "-" else UUID(author))
             case "j", [conversation, after_seq, external, users]:
                 external_id = None if external == "-" else bytes.fromhex(external[1:]).decode()
                 return JoinedHint(UUID(conversation), int(after_seq), external_id, _split(users), frame)
@@ -129,6 +145,8 @@ def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
                 return UserHint(UUID(user), frame)
             case "o", [conversation]:
                 return OnlookersHint(UUID(conversation), frame)
+            case "b", [user, blocked, is_blocked]:
+                return BlockHint(UUID(user), UUID(blocked), is_blocked == "1", frame)
             case "x", [user]:
                 return ExpelledHint(UUID(user), frame)
     except ValueError:

@@ -82,7 +82,7 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_catalogue_is_there() -> None:
-    names = "commands content errors events log objects platform requests"
+    names = "blocks commands content errors events log objects platform requests"
     assert list(FILES) == [f"{name}.json" for name in names.split()]
 
 
@@ -268,7 +268,9 @@ def test_the_events_of_the_contract_are_indexed() -> None:
             new_message message_updated message_deleted reaction_added reaction_removed message_pinned message_unpinned
             conversation_updated participant_added participant_removed participant_updated event_hidden
         """,
-        "resume": "conversation_created conversation_removed unread_updated conversation_read",
+        "resume": (
+            "conversation_created conversation_removed user_blocked user_unblocked unread_updated conversation_read"
+        ),
         False: """
             authenticated joined_conversation left_conversation pong ack error resumed user_typing user_presence
             disconnecting

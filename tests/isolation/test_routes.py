@@ -116,6 +116,7 @@ def _fill(account: Account) -> dict[str, list[str]]:
     return {
         "conversationId": [room["id"], "their-room"],
         "userId": [ada["id"], "their-ada", bob["id"], "their-bob"],
+        "blockedUserId": [bob["id"], "their-bob"],
         "messageId": [message["id"]],
         "notificationId": [str(notification.id)],
         "tenantId": [str(account.id), account.tenant.subdomain],
@@ -241,6 +242,7 @@ def test_their_ids_in_a_body_are_not_found(route: Route, scene: Scene) -> None:
     ours = {
         "conversationId": [room["id"]],
         "userId": [ada["id"]],
+        "blockedUserId": [NOWHERE],
         "messageId": [message["id"]],
         "notificationId": [NOWHERE],
         "name": ["👍"],

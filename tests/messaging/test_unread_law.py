@@ -19,6 +19,8 @@ step = st.one_of(
     st.tuples(st.just("unread"), st.integers(0, PEOPLE - 1), st.integers(0, 30)),
     st.tuples(st.just("react"), st.integers(0, PEOPLE - 1), st.integers(0, 30)),
     st.tuples(st.just("edit"), st.integers(0, 30)),
+    st.tuples(st.just("block"), st.integers(0, PEOPLE - 1), st.integers(0, PEOPLE - 1)),
+    st.tuples(st.just("unblock"), st.integers(0, PEOPLE - 1), st.integers(0, PEOPLE - 1)),
     st.tuples(st.just("leave"), st.integers(0, PEOPLE - 1)),
     st.tuples(st.just("return"), st.integers(0, PEOPLE - 1), st.booleans()),
 )
@@ -69,6 +71,14 @@ class _Group:
         body = {"participantIds": [self.people[person]["id"]], "showHistory": show_history}
         assert self.tenant.api.post(f"{self.path}/participants", body).status == 200
         self.present.add(person)
+
+    def block(self, person: int, whom: int) -> None:
+        if person != whom:
+            self.tenant.api.post(f"/users/{self.people[person]['id']}/blocks", {"userId": self.people[whom]["id"]})
+
+    def unblock(self, person: int, whom: int) -> None:
+        path = f"/users/{self.people[person]['id']}/blocks/{self.people[whom]['id']}"
+        assert self.tenant.api.delete(path).status == 200
 
     def _as(self, person: int) -> Any:
         return self.tenant.api.acting_as(self.people[person]["id"])

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from messaging.queries.log import LogPosition, membership_mark
 from messaging.services.memberships import Arrival, MembershipChanges
-from messaging.services.reading import Comparison, LogEntry
+from messaging.services.reading import Comparison, LogEntry, Standing
 from realtime import hub as module
 from realtime.connection import Connection
 from realtime.hub import Hub
 from realtime.protocol import frames, hints
-from realtime.protocol.hints import EventHint, JoinedHint, LeftHint
+from realtime.protocol.hints import BlockHint, EventHint, JoinedHint, LeftHint
 from tenants.cards import TenantCard
 
 CARD = TenantCard(uuid4(), "t", "t", "active", frozenset(), None)
@@ -56,6 +56,7 @@ class Log:
     """The database: one conversation's log, its members, and how it misbehaves."""
 
     entries: list[LogEntry] = field(default_factory=list)
+    blocked: dict[UUID, frozenset[UUID]] = field(default_factory=dict)
     members: dict[UUID, int] = field(default_factory=dict)  # user → where the log ended before they came
     failures: list[Exception] = field(default_factory=list)
     delay: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -64,7 +65,7 @@ class Log:
     def end(self) -> int:
         return len(self.entries)
 
-    def append(self, type_: str = "new_message", user_id: UUID | None = None) -> bytes:
+    def append(self, type_: str = "new_message", user_id: UUID | None = None, author_id: UUID | None = None) -> bytes:
         seq = self.end + 1
         data = {
             "conversationId": str(ROOM),
@@ -74,8 +75,13 @@ class Log:
             "reason": "removed",
             "timestamp": "2026-01-01T00:00:00.000Z",
         }
-        self.entries.append(LogEntry(seq, type_, data))
-        return hints.encode(EventHint(ROOM, seq, frames.event(type_, data)))
+        self.entries.append(LogEntry(seq, type_, data, author_id))
+        return hints.encode(EventHint(ROOM, seq, frames.event(type_, data), author_id))
+
+    def block(self, user_id: UUID, blocked_id: UUID, *, is_blocked: bool) -> bytes:
+        others = self.blocked.get(user_id, frozenset()) - {blocked_id}
+        self.blocked[user_id] = others | {blocked_id} if is_blocked else others
+        return hints.encode(BlockHint(user_id, blocked_id, is_blocked, frames.event("user_blocked", {})))
 
     def add(self, user_id: UUID) -> list[bytes]:
         after_seq = self.members[user_id] = self.end
@@ -101,12 +107,13 @@ class Log:
     def read_log(self, card: TenantCard, room: UUID, first: int, last: int) -> list[LogEntry]:
         return [entry for entry in self.entries if first <= entry.seq <= last]
 
-    def positions(self, card: TenantCard, user_id: UUID) -> list[LogPosition]:
-        return [LogPosition(ROOM, None, self.end, 1)] if user_id in self.members else []
+    def standing(self, card: TenantCard, user_id: UUID) -> Standing:
+        positions = [LogPosition(ROOM, None, self.end, 1)] if user_id in self.members else []
+        return Standing(positions, self.blocked.get(user_id, frozenset()))
 
     def compare(self, card: TenantCard, rooms: list[UUID], users: list[UUID]) -> Comparison:
         marks = {user_id: membership_mark([ROOM]) for user_id in users if user_id in self.members}
-        return Comparison(dict.fromkeys(rooms, self.end), marks, frozenset())
+        return Comparison(dict.fromkeys(rooms, self.end), marks, frozenset(), dict(self.blocked))
 
     def membership_changes(
         self, card: TenantCard, user_id: UUID, *, everywhere: frozenset[UUID], somewhere: frozenset[UUID]
@@ -135,7 +142,7 @@ def log_box() -> Any:
         def answer(name: str, *args: Any, **kwargs: Any) -> Any:
             return getattr(box.log, name)(*args, **kwargs)
 
-        for name in ("read_log", "positions", "compare"):
+        for name in ("read_log", "standing", "compare"):
             patch.setattr(module.reading, name, partial(answer, name))
         patch.setattr(module, "membership_changes", partial(answer, "membership_changes"))
         yield box
@@ -364,3 +371,56 @@ async def test_a_comparison_that_fails_is_not_the_last(log_box: Any, monkeypatch
     assert listener.seqs == [1]
     assert not comparing.done()
     comparing.cancel()
+
+
+# --- blocks ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_blocked_person_wrote_is_hidden_at_its_place_in_the_order(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann, ben, eve = uuid4(), uuid4(), uuid4()
+    log.members = {ann: 0, ben: 0}
+    log.blocked = {ann: frozenset({eve})}
+    hub = Hub()
+    anns, bens = await attach(hub, ann), await attach(hub, ben)
+    hub.receive(CARD.id, log.append(author_id=eve))
+    log.append(author_id=eve)  # its hint is lost: read from the log
+    hub.receive(CARD.id, log.append(author_id=ben))
+    hub.receive(CARD.id, log.append("message_updated", author_id=eve))
+    await settle()
+    assert anns.seen == [("event_hidden", 1), ("event_hidden", 2), ("new_message", 3), ("event_hidden", 4)]
+    assert bens.seen == [("new_message", 1), ("new_message", 2), ("new_message", 3), ("message_updated", 4)]
+
+
+async def test_a_block_holds_at_once_and_until_it_ends(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann, eve = uuid4(), uuid4()
+    log.members = {ann: 0}
+    hub = Hub()
+    listener = await attach(hub, ann)
+    hub.receive(CARD.id, log.append(author_id=eve))
+    hub.receive(CARD.id, log.block(ann, eve, is_blocked=True))
+    hub.receive(CARD.id, log.append(author_id=eve))
+    log.block(ann, eve, is_blocked=False)  # this hint is lost; the comparison finds it
+    await hub.compare_all()
+    hub.receive(CARD.id, log.append(author_id=eve))
+    await settle()
+    assert listener.seen == [("new_message", 1), ("user_blocked", 0), ("event_hidden", 2), ("new_message", 3)]
+
+
+async def test_a_comparison_that_was_read_before_a_block_does_not_undo_it(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann, eve = uuid4(), uuid4()
+    log.members = {ann: 0}
+    hub = Hub()
+    listener = await attach(hub, ann)
+
+    async def block_meanwhile() -> None:
+        log.delay = None
+        hub.receive(CARD.id, log.block(ann, eve, is_blocked=True))
+
+    log.delay = block_meanwhile
+    await hub.compare_all()
+    assert listener.blocked == {eve}
+    await hub.compare_all()
+    assert listener.blocked == {eve}
