@@ -3,17 +3,18 @@
 Django's own ASGI handler starts and joins a thread for every request (asgiref's ThreadSensitiveContext): about a
 millisecond each, and a database connection that no later request can reuse. All our views are synchronous, so a
 request here is read on the event loop, answered on one of a fixed number of threads, and written on the loop again.
-A thread keeps its connection; there are never more connections than threads.
+A thread keeps its connection; there are never more connections than threads. Files come in and go out beside them, on
+threads of their own that only touch the disk or the object store: however slow a client is, it holds none of the others.
 """
 
 import asyncio
 import contextvars
-import io
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
@@ -24,29 +25,30 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
+from messagecore.bodies import (
+    BodyStalled,
+    BodyTooLarge,
+    ClientDisconnected,
+    Receive,
+    Scope,
+    declares_too_much,
+    discard,
+    is_upload,
+    read_body,
+    spool_body,
+)
 from messagecore.kernel import context, metrics
 from messagecore.kernel.api import middleware
 from messagecore.kernel.api.envelope import plain_failure
 from messagecore.kernel.api.paths import SLASH
+from messagecore.kernel.api.streams import FileStream
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 WAITING_PER_THREAD = 64
-MAX_DISCARDED_BYTES = 32 * 1024 * 1024
-"""Of a body that is refused, so much is read and thrown away: most clients read the answer only after they have sent
-everything, and closing on them earlier looks like a broken network."""
-
-
-class ClientDisconnected(Exception):
-    """The client went away before its request was whole."""
-
-
-class BodyTooLarge(Exception):
-    """More bytes came than MAX_BODY_BYTES."""
+FILE_THREADS = 4
 
 
 class ThreadedHandler(BaseHandler):
@@ -56,17 +58,46 @@ class ThreadedHandler(BaseHandler):
         super().__init__()
         self.load_middleware()
         self._threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
+        self._files = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
+        self._uploads = 0
         self._waiting = 0
         self._limit = settings.WEB_THREADS * WAITING_PER_THREAD
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            body = await _read_body(receive)
-        except ClientDisconnected:
+        with suppress(ClientDisconnected):
+            if is_upload(scope):
+                await self._take_upload(scope, receive, send)
+                return
+            try:
+                body = await read_body(receive)
+            except BodyTooLarge:
+                await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
+                return
+            await self._answer_and_send(scope, body, send)
+
+    async def _take_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = None
+        if declares_too_much(scope):
+            refused = "payload_too_large"
+        elif self._uploads >= settings.MAX_UPLOADS_AT_ONCE:
+            refused = "service_unavailable"
+        if refused is not None:
+            # Said before anything is read: a client that listens while it sends, or waits for `100 Continue`, stops.
+            with suppress(BodyStalled):
+                await _send_response(_refuse(scope, refused), send, close=True, before_end=lambda: discard(receive))
             return
+        self._uploads += 1
+        try:
+            with await spool_body(receive, self._files) as body:
+                await self._answer_and_send(scope, body, send)
         except BodyTooLarge:
             await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
-            return
+        except BodyStalled:
+            await _send_response(_refuse(scope, "bad_request"), send, close=True)
+        finally:
+            self._uploads -= 1
+
+    async def _answer_and_send(self, scope: Scope, body: IO[bytes], send: Send) -> None:
         if self._waiting >= self._limit:
             await _send_response(_refuse(scope, "service_unavailable"), send)
             return
@@ -79,21 +110,41 @@ class ThreadedHandler(BaseHandler):
         finally:
             self._waiting -= 1
             metrics.REQUESTS_WAITING.dec()
-        await _send_response(response, send)
+        if isinstance(response, FileStream):
+            await self._send_file(response, send)
+        else:
+            await _send_response(response, send)
 
-    def _answer(self, scope: Scope, body: bytes) -> HttpResponse:
-        """On a web thread: the whole of Django, from the first middleware to the closed response."""
+    def _answer(self, scope: Scope, body: IO[bytes]) -> HttpResponse | FileStream:
+        """On a web thread: the whole of Django, from the first middleware to the closed response. Only a file is left
+        open: its bytes follow from another thread."""
         metrics.THREADS_BUSY.inc()
         try:
             set_script_prefix(scope.get("root_path", ""))
             signals.request_started.send(sender=type(self), scope=scope)
-            request = ASGIRequest(_with_slashes(scope), io.BytesIO(body))
-            # Static files and exports stream: bounded, and read here so that the loop never touches a disk.
-            response = _whole(self.get_response(request))
-            response.close()  # sends request_finished, which checks and keeps the thread's connection
-            return response
+            response = self.get_response(ASGIRequest(_with_slashes(scope), body))
+            if isinstance(response, FileStream):
+                # What closing would do, but for the file: checks and keeps the thread's connection.
+                signals.request_finished.send(sender=type(self))
+                return response
+            # Static files stream: bounded, and read here so that the loop never touches a disk.
+            whole = _whole(response)
+            whole.close()  # sends request_finished
+            return whole
         finally:
             metrics.THREADS_BUSY.dec()
+
+    async def _send_file(self, response: FileStream, send: Send) -> None:
+        """Reads on as fast as the client takes it, a chunk in memory."""
+        loop = asyncio.get_running_loop()
+        chunks = iter(response)
+        try:
+            await send(_start(response))
+            while chunk := await loop.run_in_executor(self._files, next, chunks, b""):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await loop.run_in_executor(self._files, response.source.close)
 
 
 def _whole(streaming: HttpResponseBase) -> HttpResponse:
@@ -104,27 +155,6 @@ def _whole(streaming: HttpResponseBase) -> HttpResponse:
     whole.cookies = streaming.cookies
     streaming.close()
     return whole
-
-
-async def _read_body(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= settings.MAX_BODY_BYTES:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-        if size > MAX_DISCARDED_BYTES:
-            raise BodyTooLarge
-        if not message.get("more_body", False):
-            if size > settings.MAX_BODY_BYTES:
-                raise BodyTooLarge
-            return b"".join(chunks)
 
 
 def _with_slashes(scope: Scope) -> Scope:
@@ -152,10 +182,22 @@ def _refuse(scope: Scope, code: str) -> HttpResponse:
     return response
 
 
-async def _send_response(response: HttpResponse, send: Send, *, close: bool = False) -> None:
+async def _send_response(
+    response: HttpResponse, send: Send, *, close: bool = False, before_end: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """`before_end` runs when all of the answer is on its way, and before the server may read the next request."""
+    if close:
+        response["Connection"] = "close"
+    await send(_start(response))
+    if before_end is not None:
+        await send({"type": "http.response.body", "body": response.content, "more_body": True})
+        await before_end()
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": response.content})
+
+
+def _start(response: HttpResponseBase) -> dict[str, Any]:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     headers += [(b"set-cookie", cookie.OutputString().encode()) for cookie in response.cookies.values()]
-    if close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.content})
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}

@@ -5,8 +5,9 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
+from messaging.services.files import remove_bytes
 from messaging.services.notifications import PresenceUnavailable, handle_outbox_rows
-from tenants import outbox
+from tenants import outbox, removals
 
 logger = logging.getLogger(__name__)
 
@@ -32,3 +33,21 @@ def sweep_outbox() -> int:
         if count < SWEEP_ROWS:
             break
     return handled
+
+
+REMOVED_TOGETHER = 50
+
+
+@shared_task(ignore_result=True)
+def sweep_removals() -> int:
+    """Removes the bytes of files that are deleted, and of uploads that never came to an end, until none is due.
+
+    Any number may run at once. Started every few seconds; a run that finds nothing costs one index look.
+    """
+    removed = 0
+    for _ in range(SWEEP_ROUNDS):
+        count = removals.sweep(remove_bytes, limit=REMOVED_TOGETHER, now=timezone.now())
+        removed += count
+        if count < REMOVED_TOGETHER:
+            break
+    return removed

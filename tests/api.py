@@ -13,6 +13,7 @@ from django.urls import Resolver404, resolve
 
 from messagecore.kernel import catalogue
 from messagecore.kernel.api.operations import ALWAYS_POSSIBLE, Operation
+from messagecore.kernel.api.streams import FileStream
 
 PREFIX = "/api/v1"
 WITH_BODY = ("unsupported_media_type", "payload_too_large")
@@ -27,6 +28,8 @@ class Answer:
     status: int
     body: Any
     headers: dict[str, str]
+    content: bytes = b""
+    """The bytes of a file; what is JSON is in `body`."""
 
     @property
     def data(self) -> Any:
@@ -153,12 +156,19 @@ def check(method: str, path: str, response: HttpResponse) -> Answer:
     headers = dict(response.items())
     where = f"{method} {path} -> {response.status_code}"
     assert headers.get("X-Request-Id"), f"{where}: no X-Request-Id"
+    operation = find_operation(method, path)
+    if isinstance(response, FileStream):
+        assert operation is not None, where
+        assert operation.download, f"{where}: no operation declares a file"
+        assert response.status_code in operation.statuses, where
+        answer = Answer(response.status_code, None, headers, response.getvalue())
+        response.close()
+        return answer
     if not response.content:
         return Answer(response.status_code, None, headers)
     assert headers["Content-Type"] == "application/json", f"{where}: {headers['Content-Type']}"
     body = json.loads(response.content)
     answer = Answer(response.status_code, body, headers)
-    operation = find_operation(method, path)
     if answer.status >= 400:
         _check_failure(where, answer, operation, path)
     else:

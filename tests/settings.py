@@ -1,6 +1,7 @@
 """The settings under test: the product's own in test mode, with this worker's part of the servers."""
 
 import os
+import tempfile
 from urllib.parse import urlsplit, urlunsplit
 
 os.environ["MESSAGECORE_MODE"] = "test"
@@ -25,6 +26,10 @@ TEST_DATABASE = f"test_messagecore_{WORKER}" if WORKER else "test_messagecore"
 # Nobody listens and nobody is connected, unless a test says otherwise (see the fixtures `announced` and `presence`).
 MESSAGECORE_ANNOUNCER = "messaging.ports.NullAnnouncer"
 MESSAGECORE_PRESENCE = "messaging.ports.FixedPresence"
+
+# Files of this run, gone with it.
+_files = tempfile.TemporaryDirectory(prefix="messagecore-files-")
+STORAGES["default"]["OPTIONS"]["location"] = _files.name  # noqa: F405
 
 # Staff passwords of tests protect nothing; the real hasher takes a quarter of a second each.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

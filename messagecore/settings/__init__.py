@@ -8,4 +8,5 @@ from messagecore.settings.log import *  # noqa: F403
 from messagecore.settings.realtime import *  # noqa: F403
 from messagecore.settings.rest import *  # noqa: F403
 from messagecore.settings.security import *  # noqa: F403
+from messagecore.settings.storage import *  # noqa: F403
 from messagecore.settings.tasks import *  # noqa: F403

@@ -78,8 +78,8 @@ class Environment:
     https_only: bool
     log_level: str
     log_format: str
-    storage_backend: str
-    storage_options: str
+    file_storage_url: str
+    max_upload_bytes: int
 
 
 def read_environment() -> Environment:
@@ -120,8 +120,8 @@ def read_environment() -> Environment:
         https_only=_flag("HTTPS_ONLY", default=production),
         log_level=_text("LOG_LEVEL", "INFO").upper(),
         log_format=_text("LOG_FORMAT", "json"),
-        storage_backend=_text("STORAGE_BACKEND", "django.core.files.storage.FileSystemStorage"),
-        storage_options=_text("STORAGE_OPTIONS"),
+        file_storage_url=_text("FILE_STORAGE_URL"),
+        max_upload_bytes=_integer("MAX_UPLOAD_BYTES", 26214400, minimum=1),
     )
 
 

@@ -1,9 +1,8 @@
-"""Static files, and where tenants' files go (django-storages)."""
-
-import json
+"""Static files of the pages that we serve, and Django's table of storages."""
 
 from messagecore.settings.core import BASE_DIR
 from messagecore.settings.env import env
+from messagecore.settings.storage import FILE_STORAGE
 
 STATIC_URL = "/static/"
 # The image collects them; elsewhere they are served from where they lie.
@@ -12,12 +11,8 @@ STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
 WHITENOISE_USE_FINDERS = env.mode != "production"
 WHITENOISE_AUTOREFRESH = env.mode == "development"
 
-_local = env.storage_backend == "django.core.files.storage.FileSystemStorage"
 STORAGES = {
-    "default": {
-        "BACKEND": env.storage_backend,
-        "OPTIONS": json.loads(env.storage_options or "{}") or ({"location": str(env.home / "files")} if _local else {}),
-    },
+    "default": FILE_STORAGE,
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
         if env.mode == "production"

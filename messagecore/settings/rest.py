@@ -24,6 +24,8 @@ SPECTACULAR_SETTINGS = {
         {"name": "Users", "description": "The end users of the integrator's product, and their tokens."},
         {"name": "Conversations", "description": "Where users talk, and who is in there."},
         {"name": "Messages", "description": "What is said, and what is done to it."},
+        {"name": "Files", "description": "What messages link to."},
+        {"name": "Settings", "description": "What the tenant chose for all of its conversations."},
         {"name": "Usage", "description": "What the tenant used, set against its plan."},
         {"name": "Platform", "description": "Tenants, plans and figures, for platform staff with a platform token."},
     ],

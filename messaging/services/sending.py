@@ -123,8 +123,8 @@ def send_messages(
     IdempotencyConflict, MessageQuotaExceeded.
 
     Locks the conversations in id order, the files that are linked to, then the month's quota row. A fixed number of
-    statements, whatever the batch; two more where there are files. Raises IntegrityError, for the whole batch, if the same client message id is being sent at this very
-    moment to another conversation.
+    statements, whatever the batch; two more where there are files. Raises IntegrityError, for the whole batch, if the
+    same client message id is being sent at this very moment to another conversation.
     """
     outcomes: list[Sent | Refusal | None] = [None] * len(drafts)
     prepared = _prepare(drafts, outcomes)
@@ -135,7 +135,7 @@ def send_messages(
 
     # The log's time, taken under the locks, never goes back, whatever the clocks of several machines do.
     now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
-    accepted, repeats = _sort_out(prepared, states, locked, members, usable, outcomes, now=now)
+    accepted, repeats = _sort_out(prepared, states, locked, members, outcomes, usable=usable, now=now)
     allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
     for item, _ in accepted[allowed:]:
         outcomes[item.position] = message_quota_exceeded(now)
@@ -178,9 +178,9 @@ def _sort_out(
     states: Sequence[DraftState],
     locked: dict[UUID, LockedConversation],
     members: dict[UUID, frozenset[UUID]],
-    usable: set[tuple[UUID, UUID]],
     outcomes: list[Sent | Refusal | None],
     *,
+    usable: set[tuple[UUID, UUID]],
     now: datetime,
 ) -> tuple[list[tuple[_Prepared, DraftState]], _Repeats]:
     """What may be written, and what was sent before; refusals go straight into `outcomes`."""

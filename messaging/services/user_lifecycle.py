@@ -17,7 +17,7 @@ from messaging.models import (
     Reaction,
     User,
 )
-from messaging.services import log
+from messaging.services import files, log
 from messaging.services.log import Entry
 from messaging.services.participants import take_out
 from quotas.services.limits import get_limits
@@ -77,6 +77,8 @@ def delete_user(*, tenant_id: UUID, user: User, deletion: Deletion, now: datetim
         if deletion is Deletion.ERASE:
             _erase_messages(tenant_id, conversation, locked)
         take_out(tenant_id, conversation, locked, actor=None, reason="removed")
+    # Before the counter of users: it is the same row that files are counted in, and comes last.
+    files.forget_user(tenant_id, locked, erase=deletion is Deletion.ERASE)
     Reaction.objects.filter(user=locked).delete()
     Notification.objects.filter(user=locked).delete()
     if locked.is_active:

@@ -11,6 +11,7 @@ from django.db import connection
 
 from messagecore.kernel import wire
 from messagecore.kernel.errors import Refusal
+from quotas.models import StandingUsage
 
 _ADD_MESSAGES = """
 UPDATE public.quotas_monthlyusage SET messages = messages + %s, updated_at = %s
@@ -29,6 +30,13 @@ WHERE tenant_id = %s AND active_users + %s <= %s"""
 _RELEASE_USERS = """
 UPDATE public.quotas_standingusage SET active_users = GREATEST(active_users - %s, 0) WHERE tenant_id = %s"""
 
+_ADD_STORAGE = """
+UPDATE public.quotas_standingusage SET storage_bytes = storage_bytes + %s
+WHERE tenant_id = %s AND storage_bytes + %s <= %s"""
+
+_RELEASE_STORAGE = """
+UPDATE public.quotas_standingusage SET storage_bytes = GREATEST(storage_bytes - %s, 0) WHERE tenant_id = %s"""
+
 
 class MessageQuotaExceeded(Refusal):
     code = "message_quota_exceeded"
@@ -36,6 +44,10 @@ class MessageQuotaExceeded(Refusal):
 
 class UserQuotaExceeded(Refusal):
     code = "user_quota_exceeded"
+
+
+class StorageQuotaExceeded(Refusal):
+    code = "storage_quota_exceeded"
 
 
 def month_of(at: datetime) -> date:
@@ -94,3 +106,26 @@ def release_users(tenant_id: UUID, count: int) -> None:
     if count > 0:
         with connection.cursor() as cursor:
             cursor.execute(_RELEASE_USERS, [count, tenant_id])
+
+
+def check_storage(tenant_id: UUID, size_bytes: int, *, limit: int) -> None:
+    """Raises StorageQuotaExceeded if so many bytes do not fit at this moment. Locks nothing: to refuse early what
+    `take_storage` is going to refuse."""
+    used = StandingUsage.objects.values_list("storage_bytes", flat=True).get(tenant_id=tenant_id)
+    if used + size_bytes > limit:
+        raise StorageQuotaExceeded
+
+
+def take_storage(tenant_id: UUID, size_bytes: int, *, limit: int) -> None:
+    """Counts a file of so many bytes. Raises StorageQuotaExceeded. Locks the tenant's row."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ADD_STORAGE, [size_bytes, tenant_id, size_bytes, limit])
+        if not cursor.rowcount:
+            raise StorageQuotaExceeded
+
+
+def release_storage(tenant_id: UUID, size_bytes: int) -> None:
+    """Counts so many bytes less."""
+    if size_bytes > 0:
+        with connection.cursor() as cursor:
+            cursor.execute(_RELEASE_STORAGE, [size_bytes, tenant_id])

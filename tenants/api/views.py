@@ -38,11 +38,16 @@ class TenantView(ApiView):
 
     @contextmanager
     def entered(self, call: Call) -> Iterator[None]:
+        self.require_scope(call)
+        caller: Caller = call.caller
+        with tenant_scope(caller.tenant):
+            yield
+
+    def require_scope(self, call: Call) -> None:
+        """Raises ScopeMissing if the key may not do this."""
         caller: Caller = call.caller
         if call.operation.scope and not caller.key.allows(call.operation.scope):
             raise ScopeMissing("key", call.operation.scope)
-        with tenant_scope(caller.tenant):
-            yield
 
 
 class PlatformView(ApiView):

@@ -4,6 +4,7 @@ from tenants.models.apikey import ApiKey, KeyKind
 from tenants.models.domain import Domain
 from tenants.models.outbox import OutboxEvent
 from tenants.models.platformtoken import PlatformToken
+from tenants.models.removal import StorageRemoval
 from tenants.models.tenant import Tenant, TenantStatus
 from tenants.models.timer import Timer
 from tenants.models.tokensecret import TokenSecret
@@ -14,6 +15,7 @@ __all__ = [
     "KeyKind",
     "OutboxEvent",
     "PlatformToken",
+    "StorageRemoval",
     "Tenant",
     "TenantStatus",
     "Timer",

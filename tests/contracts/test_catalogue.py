@@ -82,7 +82,7 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_catalogue_is_there() -> None:
-    names = "blocks commands content errors events log objects platform requests"
+    names = "blocks commands content errors events files log objects platform requests"
     assert list(FILES) == [f"{name}.json" for name in names.split()]
 
 
@@ -501,6 +501,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("EditMessage", {"content": "x"}, "/content"),
     ("EditMessage", {"content": {}, "type": "text"}, ""),
     ("EditMessage", {"content": {}, "mentions": ["a", "a"]}, "/mentions"),
+    ("ChangeSettings", {"membershipMessages": "yes"}, "/membershipMessages"),
     ("ForwardMessage", {"conversationId": ""}, "/conversationId"),
     ("ForwardMessage", {"conversationId": "a", "mentions": []}, ""),
     ("AddReaction", {"name": ""}, "/name"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import URLPattern, get_resolver
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -70,7 +71,7 @@ def test_an_operation_is_described_whole(path: str, method: str, view: Any) -> N
     assert described["summary"]
     assert described["tags"]
     assert described["security"], "it says how to authenticate"
-    assert ("requestBody" in described) is (declared.request is not None)
+    assert ("requestBody" in described) is (declared.request is not None or declared.upload)
     parameters = {(parameter["in"], parameter["name"]) for parameter in described["parameters"]}
     in_path = {("path", part[1:-1]) for part in path.split("/") if part.startswith("{")}
     assert parameters == in_path | {("query", param.name) for param in declared.query}
@@ -81,7 +82,7 @@ def test_an_operation_is_described_whole(path: str, method: str, view: Any) -> N
     shown = {
         code: status
         for status, response in described["responses"].items()
-        for code in response["content"]["application/json"].get("examples", {})
+        for code in response["content"].get("application/json", {}).get("examples", {})
     }
     assert shown == {code: str(catalogue.error(code).status) for code in possible}
 
@@ -105,8 +106,13 @@ def _examples(content: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize(("path", "method", "view"), OPERATIONS)
 def test_every_example_fits_its_schema(path: str, method: str, view: Any) -> None:
     described = document()["paths"][path][method]
-    contents = [response["content"]["application/json"] for response in described["responses"].values()]
-    if "requestBody" in described:
+    declared = getattr(view, method).operation
+    contents = [
+        response["content"]["application/json"]
+        for status, response in described["responses"].items()
+        if not (declared.download and int(status) in declared.statuses)
+    ]
+    if declared.request is not None:
         contents.append(described["requestBody"]["content"]["application/json"])
         assert _examples(contents[-1]), "a body has an example"
     checked = 0
@@ -120,7 +126,12 @@ def test_every_example_fits_its_schema(path: str, method: str, view: Any) -> Non
 
 @pytest.mark.parametrize(("path", "method", "view"), OPERATIONS)
 def test_every_success_has_an_example(path: str, method: str, view: Any) -> None:
-    for status in getattr(view, method).operation.statuses:
+    declared = getattr(view, method).operation
+    for status in declared.statuses:
+        if declared.download:
+            contents = document()["paths"][path][method]["responses"][str(status)]["content"]
+            assert contents == {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+            continue
         content = document()["paths"][path][method]["responses"][str(status)]["content"]["application/json"]
         assert _examples(content)
 
@@ -145,3 +156,8 @@ def test_the_docs_page_comes_from_this_server() -> None:
     text = page.content.decode()
     assert "/api/schema/" in text
     assert "https://" not in text.replace("https://github.com", ""), "no script from elsewhere"
+
+
+def test_only_uploads_may_have_large_bodies() -> None:
+    uploads = {path for path, method, view in (p.values for p in OPERATIONS) if getattr(view, method).operation.upload}
+    assert uploads == set(settings.UPLOAD_PATHS)

@@ -110,6 +110,9 @@ def _fill(account: Account) -> dict[str, list[str]]:
     bob = account.user("their-bob", displayName=SECRET)
     room = account.conversation(ada, bob, externalId="their-room", title=SECRET)
     message = account.message(room, ada, SECRET, clientMessageId="their-message")
+    file = account.api.acting_as("their-ada").raw(
+        "POST", "/files", SECRET.encode(), content_type="text/plain", query={"name": f"{SECRET}.txt"}
+    )
     sweep_outbox()
     with tenant_scope(account):
         notification = Notification.objects.get()
@@ -118,6 +121,7 @@ def _fill(account: Account) -> dict[str, list[str]]:
         "userId": [ada["id"], "their-ada", bob["id"], "their-bob"],
         "blockedUserId": [bob["id"], "their-bob"],
         "messageId": [message["id"]],
+        "fileId": [file.data["id"]],
         "notificationId": [str(notification.id)],
         "tenantId": [str(account.id), account.tenant.subdomain],
         "name": ["👍"],

@@ -15,6 +15,9 @@ _KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -42,6 +45,12 @@ class CatalogueSchema(AutoSchema):
             rendered["requestBody"] = {
                 "required": not declared.optional_body,
                 "content": {"application/json": _body(declared.request)},
+            }
+        if declared.upload:
+            rendered["requestBody"] = {
+                "required": True,
+                "description": "The bytes of the file. Any media type, but no form.",
+                "content": {"application/octet-stream": _BYTES},
             }
         return rendered
 
@@ -108,8 +117,9 @@ def _responses(declared: Operation, view: Any) -> dict[str, Any]:
         required.append("pagination")
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     content = {"schema": schema, "example": _example(declared)}
+    contents = {"*/*": _BYTES} if declared.download else {"application/json": content}
     answers: dict[str, Any] = {
-        str(status): {"description": declared.summary, "content": {"application/json": content}}
+        str(status): {"description": declared.summary, "content": contents}
         for status in declared.statuses
     }
     possible = [*ALWAYS_POSSIBLE, *getattr(view, "common_errors", ()), *declared.errors]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast
 
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -17,6 +18,7 @@ from rest_framework.views import APIView
 from messagecore.kernel import validation, wire
 from messagecore.kernel.api import envelope
 from messagecore.kernel.api.paging import Page
+from messagecore.kernel.api.streams import FileStream
 from messagecore.kernel.errors import FieldError, InvalidText, Refusal, UnsupportedMediaType, ValidationFailed
 from messagecore.kernel.validation import pointer_to
 
@@ -96,6 +98,8 @@ class Operation:
     description: str = ""
     optional_body: bool = False
     listed: bool = False
+    upload: bool = False
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +152,17 @@ def operation(
     description: str = "",
     optional_body: bool = False,
     listed: bool = False,
-) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
-    """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal` a DRF method with a documented contract.
+    upload: bool = False,
+    download: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., HttpResponseBase]]:
+    """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal | FileStream` a DRF method with a documented contract.
 
     A Refusal that is raised undoes what the handler wrote; one that is returned is answered after the commit.
 
     `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them,
     `listed` that it is a plain list; `scope` is the key scope that it needs, which the app's view class checks;
-    `optional_body`: a request without a body counts as `{}`.
+    `optional_body`: a request without a body counts as `{}`. `upload`: the body is a file's bytes, which the handler
+    reads (its path belongs in UPLOAD_PATHS); `download`: the answer is such bytes.
     """
     declared = Operation(
         operation_id=operation_id,
@@ -171,11 +178,13 @@ def operation(
         description=description,
         optional_body=optional_body,
         listed=listed,
+        upload=upload,
+        download=download,
     )
 
-    def decorate(handler: Callable[..., Any]) -> Callable[..., Response]:
+    def decorate(handler: Callable[..., Any]) -> Callable[..., HttpResponseBase]:
         @functools.wraps(handler)
-        def method(self: ApiView, request: Request, **path: str) -> Response:
+        def method(self: ApiView, request: Request, **path: str) -> HttpResponseBase:
             call = Call(
                 request=request,
                 caller=request.user,
@@ -233,7 +242,9 @@ def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:
     return parsed
 
 
-def _respond(result: Any) -> Response:
+def _respond(result: Any) -> HttpResponseBase:
+    if isinstance(result, FileStream):
+        return result
     if isinstance(result, Page):
         return Response(envelope.success(result.data, result.pagination))
     if isinstance(result, Reply):
