@@ -6,7 +6,17 @@ from typing import Any
 from uuid import UUID
 
 from messagecore.kernel import wire
-from messaging.models import Conversation, File, MessageRevision, Notification, Participant, Reaction, User, UserBlock
+from messaging.models import (
+    Conversation,
+    File,
+    MessageRevision,
+    Notification,
+    Participant,
+    Reaction,
+    TenantSettings,
+    User,
+    UserBlock,
+)
 from messaging.ports import Presence
 from messaging.queries.log import EventRow
 from messaging.queries.messages import MessageView, SenderView
@@ -178,6 +188,10 @@ def render_block(block: UserBlock) -> dict[str, Any]:
         "externalUserId": block.blocked.external_user_id,
         "createdAt": wire.timestamp(block.created_at),
     }
+
+
+def render_tenant_settings(settings: TenantSettings) -> dict[str, Any]:
+    return {"membershipMessages": settings.membership_messages}
 
 
 def render_new_message(view: MessageView, recorded_at: str) -> dict[str, Any]:

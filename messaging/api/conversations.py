@@ -5,7 +5,7 @@ from uuid import UUID
 
 from messagecore.kernel import wire
 from messagecore.kernel.api.operations import CURSOR, Call, Param, Reply, limit_param, operation
-from messagecore.kernel.api.paging import Page, page_of, time_and_id
+from messagecore.kernel.api.paging import Page, decode_cursor, page_of, time_and_id
 from messagecore.kernel.errors import FieldError, InvalidJson, ValidationFailed
 from messaging import rendering
 from messaging.access import access_conversation, find_acting_user, get_acting_user, get_conversation, get_user
@@ -233,6 +233,41 @@ class ConversationMembership(TenantView):
 
 
 class ConversationParticipants(TenantView):
+    @operation(
+        "listParticipants",
+        summary="List a conversation's participants",
+        tag="Conversations",
+        response="Participant",
+        many=True,
+        query=(
+            CURSOR,
+            limit_param(),
+            Param("role", choices=tuple(Role.values), description="Only these."),
+            Param("search", description="Part of a display name or external id."),
+        ),
+        errors=("conversation_not_found", "user_not_found", "invalid_cursor"),
+        scope="conversations:read",
+        description="In order of joining.",
+    )
+    def get(self, call: Call, conversationId: str) -> Page:  # noqa: N803
+        access = access_conversation(conversationId, find_acting_user(call.caller))
+        query = call.query
+        cursor, limit = query["cursor"], query["limit"]
+        after = None if cursor is None else decode_cursor(cursor, wire.parse_timestamp, int)
+        found = queries.list_participants(
+            access.conversation.id,
+            after=None if after is None else (after[0], after[1]),
+            role=query["role"],
+            search=query["search"],
+            limit=limit + 1,
+        )
+        return page_of(
+            found,
+            limit=limit,
+            key=lambda row: (row.joined_at.isoformat(), row.id),
+            render=rendering.render_participant,
+        )
+
     @operation(
         "addParticipants",
         summary="Add participants",

@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from messaging.api import blocks, conversations, files, message_actions, messages, platform, positions, usage, users
+from messaging.api import (
+    blocks,
+    conversations,
+    files,
+    message_actions,
+    messages,
+    platform,
+    positions,
+    tenantsettings,
+    usage,
+    users,
+)
 
 urlpatterns = [
     path("messages/send", messages.SendMessage.as_view()),
@@ -39,6 +50,7 @@ urlpatterns = [
     path("files", files.Files.as_view()),
     path("files/<id:fileId>", files.FileDetail.as_view()),
     path("files/<id:fileId>/content", files.FileContent.as_view()),
+    path("settings", tenantsettings.Settings.as_view()),
     path("usage", usage.Usage.as_view()),
     path("admin/tenants", platform.Tenants.as_view()),
     path("admin/tenants/<id:tenantId>", platform.TenantDetail.as_view()),

@@ -14,7 +14,9 @@ class Role(models.TextChoices):
 class Participant(models.Model):
     """Membership and what this member set or read. `visible_from_seq` is where the history that they may see begins."""
 
-    conversation = models.ForeignKey("messaging.Conversation", on_delete=models.CASCADE, related_name="participants")
+    conversation = models.ForeignKey(
+        "messaging.Conversation", on_delete=models.CASCADE, db_index=False, related_name="participants"
+    )
     user = models.ForeignKey("messaging.User", on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(_("role"), max_length=16, choices=Role, default=Role.MEMBER)
     joined_at = models.DateTimeField(_("joined"))
@@ -41,6 +43,7 @@ class Participant(models.Model):
             models.UniqueConstraint(fields=["conversation", "user"], name="one_place_a_user"),
             models.CheckConstraint(condition=models.Q(role__in=Role.values), name="participant_role_is_known"),
         ]
+        indexes = [models.Index(fields=["conversation", "joined_at", "id"], name="participant_listed")]
 
     def __str__(self) -> str:
         return f"{self.user_id} ({self.role})"

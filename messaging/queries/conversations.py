@@ -7,8 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Q
+from django.db.models.expressions import RawSQL
 
 from messaging.models import Conversation, Participant
 from messaging.queries import messages as message_queries
@@ -72,20 +72,39 @@ def _visible(message: MessageView | None, membership: tuple[Participant, int] | 
     return message
 
 
+_FIRST = """
+SELECT p.id FROM unnest(%s::uuid[]) AS c(id)
+CROSS JOIN LATERAL (SELECT q.id FROM messaging_participant q
+  WHERE q.conversation_id = c.id ORDER BY q.joined_at, q.id LIMIT %s) p"""
+
+
 def _first_participants(conversation_ids: Sequence[UUID]) -> dict[UUID, list[Participant]]:
-    """The first SHOWN_PARTICIPANTS of each, in order of joining, with their users: one statement."""
+    """The first SHOWN_PARTICIPANTS of each, in order of joining, with their users: one statement, whose cost does not
+    grow with the conversations' size."""
     first: defaultdict[UUID, list[Participant]] = defaultdict(list)
     if conversation_ids:
-        ranked = (
-            Participant.objects.filter(conversation_id__in=conversation_ids)
-            .annotate(place=Window(RowNumber(), partition_by=F("conversation_id"), order_by=("joined_at", "id")))
-            .filter(place__lte=SHOWN_PARTICIPANTS)
-            .select_related("user")
-            .order_by("joined_at", "id")
+        shown = Participant.objects.filter(
+            id__in=RawSQL(_FIRST, [list(conversation_ids), SHOWN_PARTICIPANTS])  # noqa: S611 - a constant
         )
-        for participant in ranked:
+        for participant in shown.select_related("user").order_by("joined_at", "id"):
             first[participant.conversation_id].append(participant)
     return first
+
+
+def list_participants(
+    conversation_id: UUID, *, after: tuple[datetime, int] | None, role: str | None, search: str | None, limit: int
+) -> list[Participant]:
+    """In order of joining, behind the cursor (joined_at, id), with their users. An index scan; `role` and `search`
+    (part of a display name or external id) look through the conversation's people."""
+    found = Participant.objects.filter(conversation_id=conversation_id).select_related("user")
+    if after is not None:
+        joined_at, participant_id = after
+        found = found.filter(Q(joined_at__gt=joined_at) | Q(joined_at=joined_at, id__gt=participant_id))
+    if role is not None:
+        found = found.filter(role=role)
+    if search is not None:
+        found = found.filter(Q(user__display_name__icontains=search) | Q(user__external_user_id__icontains=search))
+    return list(found.order_by("joined_at", "id")[:limit])
 
 
 @dataclass(frozen=True, slots=True)

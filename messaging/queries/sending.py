@@ -57,7 +57,7 @@ class NewMessage:
     conversation_id: UUID
     seq: int
     message_index: int
-    sender_id: UUID
+    sender_id: UUID | None
     type: str
     content: str
     reply_to_id: UUID | None

@@ -14,6 +14,7 @@ from messaging.queries.identity import resolve
 from messaging.services import log
 from messaging.services.conversations import MAX_PARTICIPANTS, check_may, joined
 from messaging.services.log import Entry
+from messaging.services.system_messages import tell_membership
 
 
 def add_participants(
@@ -93,6 +94,7 @@ def _enter(
     ]
     arrived = joined(locked, newcomers, after_seq=first_seq - 1, now=now, shows_history=show_history)
     log.append(tenant_id, locked, entries, actor=actor, now=now, before=[arrived])
+    tell_membership(tenant_id, locked, "participants_added", newcomers, actor=actor, now=now)
     return locked
 
 
@@ -131,6 +133,8 @@ def take_out(tenant_id: UUID, locked: Conversation, user: User, *, actor: User |
         timestamp=wire.timestamp(now),
     )
     log.append(tenant_id, locked, [entry], actor=actor, now=now, after=[gone])
+    event = "participant_left" if reason == "left" else "participant_removed"
+    tell_membership(tenant_id, locked, event, [user.id], actor=actor, now=now)
 
 
 def join_channel(*, tenant_id: UUID, conversation: Conversation, user: User) -> Conversation:
@@ -190,6 +194,7 @@ def change_role(
         for participant, new_role in moved
     ]
     log.append(tenant_id, locked, entries, actor=actor, now=now)
+    tell_membership(tenant_id, locked, "role_changed", [place.user_id], actor=actor, now=now, facts={"role": role})
     return place
 
 
