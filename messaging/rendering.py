@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -69,6 +70,7 @@ def render_message(view: MessageView) -> dict[str, Any]:
         "forwardedFromId": None if view.forwarded_from_id is None else str(view.forwarded_from_id),
         "clientMessageId": view.client_message_id,
         "mentions": list(view.mentions),
+        "silent": view.silent,
         "metadata": view.metadata,
         "reactions": [{"name": one.name, "count": one.count, "me": one.me} for one in view.reactions],
         "status": view.status,
@@ -100,6 +102,17 @@ def render_membership(participant: Participant, conversation: Conversation, unre
         "archived": participant.archived,
         "hidden": participant.hidden_at_index == conversation.message_count,
         "visibleFromSeq": participant.visible_from_seq,
+    }
+
+
+def render_unread(participant: Participant, unread_count: int, now: datetime) -> dict[str, Any]:
+    """The `unread_updated` event."""
+    return {
+        "conversationId": str(participant.conversation_id),
+        "conversationExternalId": participant.conversation.external_id,
+        "lastReadSeq": participant.last_read_seq,
+        "unreadCount": unread_count,
+        "timestamp": wire.timestamp(now),
     }
 
 

@@ -228,7 +228,13 @@ class ConversationMembership(TenantView):
     def patch(self, call: Call, conversationId: str) -> dict[str, Any]:  # noqa: N803
         user = get_acting_user(call.caller)
         access = access_conversation(conversationId, user)
-        participants.change_membership(conversation=access.conversation, user=user, change=call.body)
+        participants.change_membership(
+            tenant_id=call.caller.tenant.id,
+            conversation=access.conversation,
+            user=user,
+            change=call.body,
+            now=call.now,
+        )
         return render_one(access.conversation, user.id)
 
 

@@ -41,13 +41,15 @@ class MessageView:
     type: str
     content: Any
     reply_to_id: UUID | None
-    client_message_id: str | None
-    mentions: Sequence[str]
-    metadata: dict[str, Any]
     thread_id: UUID | None
     reply_count: int
     forwarded_from_id: UUID | None
+    client_message_id: str | None
+    mentions: Sequence[str]
+    silent: bool
+    metadata: dict[str, Any]
     created_at: datetime
+    recorded_at: datetime
     updated_at: datetime
     edited_at: datetime | None
     deleted_at: datetime | None
@@ -62,10 +64,11 @@ FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORD
 # A message is read when every participant but its sender has read that far. In conversations above 100 people nobody
 # looks at that, and it would cost a look at each of them.
 _SELECT = """
-SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index, m.sender_id, u.external_user_id, u.display_name,
-       u.avatar_url, m.type, m.content::text, m.reply_to_id, m.client_message_id, m.mentions::text, m.metadata::text,
-       m.created_at, m.updated_at, m.edited_at, m.deleted_at, m.reaction_count, m.forwarded_from_id,
-       m.thread_id, m.reply_count,
+SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
+       m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
+       m.type, m.content::text, m.reply_to_id, m.thread_id, m.reply_count, m.forwarded_from_id, m.client_message_id,
+       m.mentions::text, m.silent, m.metadata::text, m.created_at, m.recorded_at, m.updated_at, m.edited_at,
+       m.deleted_at, m.reaction_count,
        CASE WHEN c.participant_count BETWEEN 2 AND 100 AND NOT EXISTS (
          SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
            AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq) THEN 'read' ELSE 'sent' END
@@ -82,28 +85,33 @@ _NOT_BLOCKED = """NOT EXISTS (
 
 def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> MessageView:
     """From a row of _SELECT."""
+    id_, conversation_id, external_id, seq, index, *sender = row[:9]
+    type_, content, reply_to_id, thread_id, reply_count, forwarded_from_id, client_message_id = row[9:16]
+    mentions, silent, metadata, created_at, recorded_at, updated_at, edited_at, deleted_at = row[16:24]
     return MessageView(
-        id=row[0],
-        conversation_id=row[1],
-        conversation_external_id=row[2],
-        seq=row[3],
-        message_index=row[4],
-        sender=None if row[6] is None else SenderView(*row[5:9]),
-        type=row[9],
-        content=orjson.loads(row[10]),
-        reply_to_id=row[11],
-        client_message_id=row[12],
-        mentions=orjson.loads(row[13]),
-        metadata=orjson.loads(row[14]),
-        thread_id=row[21],
-        reply_count=row[22],
-        forwarded_from_id=row[20],
-        created_at=row[15],
-        updated_at=row[16],
-        edited_at=row[17],
-        deleted_at=row[18],
+        id=id_,
+        conversation_id=conversation_id,
+        conversation_external_id=external_id,
+        seq=seq,
+        message_index=index,
+        sender=None if sender[1] is None else SenderView(*sender),
+        type=type_,
+        content=orjson.loads(content),
+        reply_to_id=reply_to_id,
+        thread_id=thread_id,
+        reply_count=reply_count,
+        forwarded_from_id=forwarded_from_id,
+        client_message_id=client_message_id,
+        mentions=orjson.loads(mentions),
+        silent=silent,
+        metadata=orjson.loads(metadata),
+        created_at=created_at,
+        recorded_at=recorded_at,
+        updated_at=updated_at,
+        edited_at=edited_at,
+        deleted_at=deleted_at,
         reactions=reactions,
-        status=row[23],
+        status=row[25],
     )
 
 
@@ -113,7 +121,7 @@ def _fetch(clause: str, parameters: Sequence[Any], viewer_id: UUID | None) -> li
         cursor.execute(_SELECT + clause, parameters)
         rows = cursor.fetchall()
         reactions: defaultdict[UUID, list[ReactionCount]] = defaultdict(list)
-        reacted_to = [row[0] for row in rows if row[19]]
+        reacted_to = [row[0] for row in rows if row[24]]
         if reacted_to:
             cursor.execute(_REACTIONS, [viewer_id, reacted_to])
             for message_id, name, count, me in cursor.fetchall():

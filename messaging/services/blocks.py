@@ -1,6 +1,6 @@
 """Blocking: not hearing from somebody, and not being written to by them directly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -8,8 +8,10 @@ from django.db.models import Q
 
 from messagecore.kernel import wire
 from messagecore.kernel.errors import Conflict
-from messaging.events import BlockChanged
-from messaging.models import User, UserBlock
+from messaging.events import BlockChanged, ToUser
+from messaging.models import Participant, User, UserBlock
+from messaging.queries.unread import unread_counts
+from messaging.rendering import render_unread
 from messaging.services import log
 
 MAX_BLOCKS = 1000
@@ -30,16 +32,18 @@ def block_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> 
         return False
     if standing.count() >= MAX_BLOCKS:
         raise Conflict(f"A user blocks at most {MAX_BLOCKS} others.")
+    before = unread_counts(user.id)
     UserBlock.objects.create(blocker=user, blocked=blocked, created_at=now)
-    _announce(tenant_id, user, blocked, is_blocked=True, now=now)
+    _announce(tenant_id, user, blocked, is_blocked=True, unread_before=before, now=now)
     return True
 
 
 def unblock_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> None:
     """What `blocked` wrote is seen again, all of it. Unblocking whom one does not block changes nothing."""
+    before = unread_counts(user.id)
     deleted, _ = UserBlock.objects.filter(blocker=user, blocked=blocked).delete()
     if deleted:
-        _announce(tenant_id, user, blocked, is_blocked=False, now=now)
+        _announce(tenant_id, user, blocked, is_blocked=False, unread_before=before, now=now)
 
 
 def list_blocks(*, user_id: UUID, after: tuple[datetime, UUID] | None, limit: int) -> list[UserBlock]:
@@ -61,10 +65,33 @@ def blocked_by(user_ids: Sequence[UUID]) -> dict[UUID, frozenset[UUID]]:
     return {blocker_id: frozenset(blocked) for blocker_id, blocked in found.items()}
 
 
-def _announce(tenant_id: UUID, user: User, blocked: User, *, is_blocked: bool, now: datetime) -> None:
+def _announce(
+    tenant_id: UUID,
+    user: User,
+    blocked: User,
+    *,
+    is_blocked: bool,
+    unread_before: Mapping[UUID, int],
+    now: datetime,
+) -> None:
+    """The change, and the unread counts that are others because of it."""
     data = {
         "userId": str(blocked.id),
         "externalUserId": blocked.external_user_id,
         "timestamp": wire.timestamp(now),
     }
-    log.announce(tenant_id, [BlockChanged(user.id, blocked.id, is_blocked, data)])
+    counts = unread_counts(user.id)
+    changed = [
+        conversation_id for conversation_id, count in counts.items() if count != unread_before.get(conversation_id)
+    ]
+    places = Participant.objects.filter(user=user, conversation__in=changed).select_related("conversation")
+    log.announce(
+        tenant_id,
+        [
+            BlockChanged(user.id, blocked.id, is_blocked, data),
+            *(
+                ToUser(user.id, "unread_updated", render_unread(place, counts[place.conversation_id], now))
+                for place in places
+            ),
+        ],
+    )

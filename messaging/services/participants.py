@@ -1,6 +1,7 @@
 """Who is in a conversation: adding, removing, roles, joining, and what each member set for themselves."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +9,11 @@ from messagecore.kernel import wire
 from messagecore.kernel.errors import Conflict, FieldError, PermissionDenied, ValidationFailed
 from messaging import roles
 from messaging.access import ConversationNotFound, ParticipantNotFound, unknown_ids
-from messaging.events import Left
+from messaging.events import Left, ToUser
 from messaging.models import Conversation, ConversationType, Participant, Role, User
 from messaging.queries.identity import resolve
+from messaging.queries.unread import unread_counts
+from messaging.rendering import render_membership
 from messaging.services import log
 from messaging.services.conversations import MAX_PARTICIPANTS, check_may, joined
 from messaging.services.log import Entry
@@ -198,13 +201,15 @@ def change_role(
     return place
 
 
-def change_membership(*, conversation: Conversation, user: User, change: Mapping[str, Any]) -> Participant:
+def change_membership(
+    *, tenant_id: UUID, conversation: Conversation, user: User, change: Mapping[str, Any], now: datetime
+) -> Participant:
     """What a member sets for themselves: `mutedUntil`, `pinned`, `archived`, `hidden` (until the next message). Nobody
-    else notices.
+    else notices; their own devices hear `membership_updated`.
 
     Raises ConversationNotFound.
     """
-    place = Participant.objects.select_for_update().filter(conversation=conversation, user=user).first()
+    place = Participant.objects.select_for_update(no_key=True).filter(conversation=conversation, user=user).first()
     if place is None:
         raise ConversationNotFound
     for name in ("pinned", "archived"):
@@ -214,4 +219,13 @@ def change_membership(*, conversation: Conversation, user: User, change: Mapping
     if "mutedUntil" in change:
         place.muted_until = wire.parse_timestamp(change["mutedUntil"]) if change["mutedUntil"] else None
     place.save(update_fields=["pinned", "archived", "hidden_at_index", "muted_until"])
+    data = {
+        "conversationId": str(conversation.id),
+        "conversationExternalId": conversation.external_id,
+        "membership": render_membership(
+            place, conversation, unread_counts(user.id, [conversation.id])[conversation.id]
+        ),
+        "timestamp": wire.timestamp(now),
+    }
+    log.announce(tenant_id, [ToUser(user.id, "membership_updated", data)])
     return place

@@ -38,7 +38,7 @@ def read_log(tenant: TenantCard, conversation_id: UUID, first_seq: int, last_seq
         LogEntry(
             view.seq,
             "new_message",
-            rendering.render_new_message(view, wire.timestamp(view.created_at)),
+            rendering.render_new_message(view, wire.timestamp(view.recorded_at)),
             None if view.sender is None else view.sender.id,
         )
         for view in messages

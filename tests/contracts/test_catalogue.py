@@ -269,7 +269,8 @@ def test_the_events_of_the_contract_are_indexed() -> None:
             conversation_updated participant_added participant_removed participant_updated event_hidden
         """,
         "resume": (
-            "conversation_created conversation_removed user_blocked user_unblocked unread_updated conversation_read"
+            "conversation_created conversation_removed user_blocked user_unblocked membership_updated unread_updated "
+            "conversation_read"
         ),
         False: """
             authenticated joined_conversation left_conversation pong ack error resumed user_typing user_presence
