@@ -162,7 +162,7 @@ def check(method: str, path: str, response: HttpResponse) -> Answer:
         assert operation.download, f"{where}: no operation declares a file"
         assert response.status_code in operation.statuses, where
         answer = Answer(response.status_code, None, headers, response.getvalue())
-        response.close()
+        response.source.close()
         return answer
     if not response.content:
         return Answer(response.status_code, None, headers)

@@ -142,7 +142,8 @@ def forward_message(
 
 def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None) -> Message:
     """Deletes for everyone. A tombstone keeps the seq; content, history, reactions and pin are gone, and files that no
-    other message links to. Deleting what is deleted changes nothing. The author may, those whose role may, and the integrator. Raises PermissionDenied."""
+    other message links to. Deleting what is deleted changes nothing. The author may, those whose role may, and the
+    integrator. Raises PermissionDenied."""
     locked = log.lock(access.message.conversation_id)
     message = _current(access.message)
     if message.deleted_at is not None:

@@ -8,13 +8,16 @@ from django.db import connection
 
 from messaging.events import Expelled
 from messaging.models import (
+    Ban,
     Conversation,
     Message,
+    MessageReport,
     MessageRevision,
     Notification,
     Participant,
     PinnedMessage,
     Reaction,
+    SearchEntry,
     User,
 )
 from messaging.services import files, log
@@ -85,6 +88,9 @@ def delete_user(*, tenant_id: UUID, user: User, deletion: Deletion, now: datetim
         release_users(tenant_id, 1)
     if deletion is Deletion.ERASE:
         _forget_in_events(locked.id)
+        # What they decided stands; why is their own word.
+        MessageReport.objects.filter(reporter=locked).update(comment="")
+        Ban.objects.filter(banned_by=locked).update(reason="")
         Message.objects.filter(sender=locked).update(sender=None)
         locked.delete()
     else:
@@ -103,6 +109,7 @@ def _erase_messages(tenant_id: UUID, conversation: Conversation, user: User) -> 
     MessageRevision.objects.filter(message__in=own.values("id")).delete()
     Reaction.objects.filter(message__in=own.values("id")).delete()
     PinnedMessage.objects.filter(message__in=own.values("id")).delete()
+    SearchEntry.objects.filter(message__in=own.values("id")).delete()
     if alive:
         now = log.advance(conversation, events=len(alive))
         own.filter(deleted_at=None).update(deleted_at=now, updated_at=now)

@@ -159,6 +159,15 @@ def test_the_python_client(place: Place, quickstart: list[dict[str, object]]) ->
     ]
 
 
+def test_files(place: Place, quickstart: list[dict[str, object]]) -> None:
+    (code,) = blocks("docs/guides/files.md", "python")
+    place.run(sys.executable, "-c", code)
+    history = place.get("/messages/conversations/order-2025-1029").json()["data"]
+    assert [message["content"]["name"] for message in history["messages"] if message["type"] == "file"] == [
+        "invoice.txt"
+    ]
+
+
 @pytest.mark.parametrize("language", ["python", "js", "php"])
 def test_tokens_that_integrators_sign(place: Place, quickstart: list[dict[str, object]], language: str) -> None:
     (code,) = blocks("docs/guides/tokens.md", language)

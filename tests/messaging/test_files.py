@@ -1,9 +1,8 @@
 """Files: taking them in whatever comes, who may see them, what links to them, and when their bytes go."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from django.core.files.storage import storages
@@ -11,13 +10,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from messagecore.kernel.errors import ServiceUnavailable
 from messaging import storage
 from messaging.models import File, MessageFile
 from messaging.services import files as services
+from messaging.services.sending import Draft, Sent, send_messages
 from messaging.tasks import sweep_removals
 from quotas.services.accounts import change_plan
-from quotas.services.limits import forget_cached_limits
+from quotas.services.limits import forget_cached_limits, get_limits
 from tenants import removals
 from tenants.models import StorageRemoval
 from tenants.scope import tenant_scope
@@ -84,11 +83,518 @@ def test_a_file_goes_in_and_comes_out(tenant: Account, folder: Path) -> None:
     assert tenant.api.get(f"/files/{file['id']}").data == file
     content = tenant.user_api(ada).get(f"/files/{file['id']}/content")
     assert (content.status, content.content) == (200, PICTURE)
-    assert content.headers.items() >= {
-        "Content-Type": "image/png",
-        "Content-Length": str(len(PICTURE)),
-        "Content-Disposition": f"attachment; filename*=utf-8''{quote('发票 №1.png')}",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "private, max-age=3600",
-    }.items()
+    assert (
+        content.headers.items()
+        >= {
+            "Content-Type": "image/png",
+            "Content-Length": str(len(PICTURE)),
+            "Content-Disposition": f"attachment; filename*=utf-8''{quote('发票 №1.png')}",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, max-age=3600",
+        }.items()
+    )
+
+
+def test_what_could_run_as_a_page_comes_as_mere_bytes(tenant: Account, folder: Path) -> None:
+    shown = {
+        "text/html": "application/octet-stream",
+        "IMAGE/SVG+XML; charset=utf-8": "application/octet-stream",
+        "application/javascript": "application/octet-stream",
+        "image/webp": "image/webp",
+        "text/plain; charset=utf-8": "text/plain",
+        "application/pdf": "application/pdf",
+    }
+    for given, sent in shown.items():
+        file = upload(tenant.api, b"<script>alert(1)</script>", content_type=given).data
+        assert file["mediaType"] == given.partition(";")[0].lower()
+        content = tenant.api.get(f"/files/{file['id']}/content")
+        assert content.headers["Content-Type"] == sent
+        assert content.headers["Content-Disposition"].startswith("attachment")
+
+
+def test_a_file_without_name_and_type_gets_plain_ones(tenant: Account, folder: Path) -> None:
+    file = upload(tenant.api, b"x", name=None, content_type=None).data
+    assert (file["name"], file["mediaType"], file["ownerId"]) == ("file", "application/octet-stream", None)
+
+
+def test_keys_are_the_tenants_own_and_tell_nothing(tenant: Account, folder: Path) -> None:
+    now = timezone.now()
+    for _ in range(2):
+        upload(tenant.api, name="secret-plan.pdf")
+    keys = stored(folder)
+    assert len({key.rpartition("/")[2] for key in keys}) == 2
+    for key in keys:
+        place, _, name = key.rpartition("/")
+        assert place == f"{tenant.id}/{now:%Y}/{now:%m}"
+        assert len(bytes.fromhex(name)) == 16
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} <= {0, 0o055, 0o044}
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "C:\\Windows\\a.exe",
+        "a\nContent-Type: text/html",
+        "a\r\nb",
+        "a\tb",
+        "a\x7fb",
+        "a\u2028b",
+        "gpj.\u202eexe",
+        'a".txt',
+        ".",
+        "..",
+        "   ",
+        "x" * 256,
+        "x" * 2048,
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(tenant: Account, folder: Path, name: str) -> None:
+    before = contents(tenant)
+    upload(tenant.api, name=name).refuses(422, "validation_failed", "/name")
+    assert (contents(tenant), stored(folder)) == (before, [])
+
+
+@pytest.mark.parametrize("name", ["", "a\x00b", "x" * 4097])
+def test_a_name_that_is_no_parameter_is_refused(tenant: Account, folder: Path, name: str) -> None:
+    upload(tenant.api, name=name).refuses(422, "validation_failed", "/name")
+    assert stored(folder) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["照片.png", "ملف.txt", "😀" * 255, "a b;c=d%20'.txt", "x" * 255, "…", "-rf", "CON", "a\u0301.txt"]
+)
+def test_any_other_name_is_kept_and_offered(tenant: Account, folder: Path, name: str) -> None:
+    file = upload(tenant.api, name=name).data
+    assert file["name"] == (name if name != "a\u0301.txt" else "á.txt")
+    disposition = tenant.api.get(f"/files/{file['id']}/content").headers["Content-Disposition"]
+    assert disposition.isascii()
+    assert disposition.isprintable()
+    offered = unquote(disposition.partition("''")[2]) or disposition.partition('"')[2].removesuffix('"')
+    assert offered == file["name"]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["garbage", "image/", "/png", "a/b/c", "image/png\u00e9", "x" * 300 + "/y", "*/*/*"]
+)
+def test_a_media_type_that_cannot_be_is_refused(tenant: Account, folder: Path, content_type: str) -> None:
+    upload(tenant.api, content_type=content_type).refuses(422, "validation_failed", "/Content-Type")
+    assert stored(folder) == []
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+def test_a_form_is_not_a_file(tenant: Account, folder: Path, content_type: str) -> None:
+    upload(tenant.api, b"--x--", content_type=content_type).refuses(415, "unsupported_media_type")
+    assert stored(folder) == []
+
+
+def test_an_empty_file_is_refused(tenant: Account, folder: Path) -> None:
+    before = contents(tenant)
+    upload(tenant.api, b"").refuses(422, "validation_failed", "")
+    assert (contents(tenant), stored(folder)) == (before, [])
+
+
+def test_the_limit_is_exact(tenant: Account, folder: Path, settings: Any) -> None:
+    settings.MAX_UPLOAD_BYTES = 100_000
+    assert upload(tenant.api, b"x" * 100_000).status == 201
+    before = contents(tenant), stored(folder)
+    upload(tenant.api, b"x" * 100_001).refuses(413, "payload_too_large")
+    assert (contents(tenant), stored(folder)) == before
+
+
+def test_nobody_uploads_for_somebody_who_is_not_there(tenant: Account, folder: Path) -> None:
+    ada = tenant.user("ada")
+    upload(tenant.api.acting_as("nobody")).refuses(404, "user_not_found")
+    tenant.api.post("/users/ada/deactivate")
+    upload(tenant.user_api(ada)).refuses(403, "user_inactive")
+    upload(Api()).refuses(401, "api_key_required")
+    upload(Api({"X-API-Key": tenant.key(scopes=["files:read"])})).refuses(403, "scope_missing")
+    assert stored(folder) == []
+
+
+# --- who may see it -------------------------------------------------------------------------------------------------
+
+
+def sees(api: Api, file: Any) -> bool:
+    answers = [api.get(f"/files/{file['id']}"), api.get(f"/files/{file['id']}/content")]
+    statuses = {answer.status for answer in answers}
+    for answer in answers:
+        if answer.status >= 400:
+            answer.refuses(404, "file_not_found")
+    assert len(statuses) == 1
+    return statuses == {200}
+
+
+def test_a_file_is_seen_by_those_who_see_a_message_with_it(tenant: Account, folder: Path) -> None:
+    ada, bob, eve, late = tenant.users(4)
+    room = tenant.conversation(ada, bob)
+    file = upload(tenant.user_api(ada)).data
+
+    def who_sees() -> list[bool]:
+        return [sees(tenant.user_api(user), file) for user in (ada, bob, eve, late)]
+
+    assert who_sees() == [True, False, False, False]
+    message = tenant.api.post("/messages/send", picture(room, ada, file)).data
+    tenant.api.post(f"/conversations/{room['id']}/participants", {"participantIds": [late["id"]], "showHistory": False})
+    assert who_sees() == [True, True, False, False], "whoever comes without the history does not see it"
+    assert sees(tenant.api, file)
+    tenant.api.delete(f"/conversations/{room['id']}/participants/{bob['id']}")
+    assert who_sees() == [True, False, False, False]
+    tenant.api.delete(f"/messages/{message['id']}")
+    assert who_sees() == [False] * 4
+
+
+def test_somebody_who_blocks_the_sender_does_not_see_the_file(tenant: Account, folder: Path) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    file = upload(tenant.user_api(ada)).data
+    tenant.api.post("/messages/send", picture(room, ada, file))
+    assert sees(tenant.user_api(bob), file)
+    assert tenant.user_api(bob).post(f"/users/{bob['id']}/blocks", {"userId": ada["id"]}).status < 300
+    assert not sees(tenant.user_api(bob), file)
+
+
+def test_another_tenant_sees_and_links_nothing(tenant: Account, other_tenant: Account, folder: Path) -> None:
+    file = upload(tenant.api).data
+    mallory = other_tenant.user("mallory")
+    room = other_tenant.conversation(mallory)
+    for api in (other_tenant.api, other_tenant.user_api(mallory)):
+        assert not sees(api, file)
+        api.delete(f"/files/{file['id']}").refuses(404, "file_not_found")
+    sent = other_tenant.api.post("/messages/send", picture(room, mallory, file))
+    sent.refuses(422, "validation_failed", "/content/fileId")
+    assert sees(tenant.api, file)
+
+
+@pytest.mark.parametrize("file_id", [NOWHERE, NOWHERE.upper(), "x", "..", "😀", "0" * 255])
+def test_what_is_not_there_is_not_found(tenant: Account, file_id: str) -> None:
+    path = f"/files/{quote(file_id, safe='')}"
+    for answer in (tenant.api.get(path), tenant.api.get(f"{path}/content"), tenant.api.delete(path)):
+        answer.refuses(404, "file_not_found")
+
+
+# --- links ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_links_to_a_file_that_its_sender_may_use(tenant: Account, folder: Path) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    own, theirs = upload(tenant.user_api(ada)).data, upload(tenant.user_api(bob)).data
+    tenants = upload(tenant.api).data
+    before = contents(tenant)
+    for sender, file in ((tenant.user_api(ada), theirs), (tenant.user_api(ada), tenants)):
+        body = picture(room, ada, file)
+        sender.post("/messages/send", body).refuses(422, "validation_failed", "/content/fileId")
+    tenant.api.post("/messages/send", picture(room, ada, theirs)).refuses(422, "validation_failed", "/content/fileId")
+    nothing = picture(room, ada, {"id": NOWHERE})
+    tenant.api.post("/messages/send", nothing).refuses(422, "validation_failed", "/content/fileId")
+    assert contents(tenant) == before
+    assert tenant.user_api(ada).post("/messages/send", picture(room, ada, own)).status == 200
+    assert tenant.api.post("/messages/send", picture(room, ada, tenants)).status == 200
+    shown = tenant.user_api(bob).post("/messages/send", picture(room, bob, tenants))
+    assert shown.status == 200, "bob sees it in the room, so he may send it on"
+    assert linked(tenant) == 3
+
+
+def test_only_what_shows_files_links_to_them(tenant: Account, folder: Path) -> None:
+    ada = tenant.user()
+    room = tenant.conversation(ada)
+    body = draft(room, ada) | {"type": "custom", "content": {"fileId": NOWHERE}}
+    assert tenant.api.post("/messages/send", body).status == 200
+    assert (
+        tenant.api.post(
+            "/messages/send", draft(room, ada, fileId=None) | {"content": {"text": "x", "fileId": 7}}
+        ).status
+        == 422
+    )
+    assert linked(tenant) == 0
+
+
+def test_a_replay_links_once_and_outlives_its_file(tenant: Account, folder: Path) -> None:
+    ada = tenant.user()
+    room = tenant.conversation(ada)
+    file = upload(tenant.api).data
+    body = picture(room, ada, file, clientMessageId="c-1")
+    sent = tenant.api.post("/messages/send", body).data
+    assert tenant.api.post("/messages/send", body).data == sent
+    assert linked(tenant) == 1
+    tenant.api.delete(f"/messages/{sent['id']}")
+    replayed = tenant.api.post("/messages/send", body)
+    assert (replayed.data["id"], replayed.headers["Idempotent-Replayed"]) == (sent["id"], "true")
+
+
+def test_an_edit_links_too_and_keeps_what_its_history_shows(tenant: Account, folder: Path) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    as_ada = tenant.user_api(ada)
+    first, second, bobs = upload(as_ada).data, upload(as_ada).data, upload(tenant.user_api(bob)).data
+    message = as_ada.post("/messages/send", picture(room, ada, first)).data
+    path = f"/messages/{message['id']}"
+    as_ada.patch(path, {"content": {"fileId": bobs["id"]}}).refuses(422, "validation_failed", "/content/fileId")
+    assert tenant.api.get(path).data["editedAt"] is None
+    assert as_ada.patch(path, {"content": {"fileId": second["id"]}}).status == 200
+    assert as_ada.patch(path, {"content": {"fileId": second["id"], "caption": "again"}}).status == 200
+    assert [sees(tenant.user_api(bob), file) for file in (first, second)] == [True, True]
+    as_ada.delete(path)
+    assert [sees(tenant.api, file) for file in (first, second, bobs)] == [False, False, True]
+
+
+def test_links_cost_two_statements_for_any_batch_and_none_without(committed_tenant: Account, folder: Path) -> None:
+    ada = committed_tenant.user()
+    room = committed_tenant.conversation(ada)
+    file = upload(committed_tenant.api).data
+    get_limits(committed_tenant.id)
+
+    def cost(drafts: list[Draft]) -> int:
+        with CaptureQueriesContext(connection) as captured, tenant_scope(committed_tenant):
+            outcomes = send_messages(tenant_id=committed_tenant.id, drafts=drafts, via="test")
+        assert all(isinstance(outcome, Sent) for outcome in outcomes)
+        return len(captured)
+
+    text = Draft(room["id"], ada["id"], "text", {"text": "hello"})
+    image = Draft(room["id"], ada["id"], "image", {"fileId": file["id"]})
+    cost([text])
+    assert [cost([text]), cost([image]), cost([text, *[image] * 50])] == [8, 10, 10]
+    assert linked(committed_tenant) == 51
+
+
+# --- going ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_goes_with_its_last_message(tenant: Account, folder: Path) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    file = upload(tenant.user_api(ada)).data
+    messages = [tenant.api.post("/messages/send", picture(room, ada, file)).data for _ in range(2)]
+    tenant.api.delete(f"/files/{file['id']}").refuses(409, "conflict")
+    tenant.api.delete(f"/messages/{messages[0]['id']}")
+    assert sees(tenant.user_api(bob), file)
+    assert storage_used(tenant) == len(PICTURE)
+    tenant.api.delete(f"/messages/{messages[1]['id']}")
+    assert not sees(tenant.api, file)
+    assert storage_used(tenant) == 0
+    assert len(stored(folder)) == 1, "the bytes wait for the commit"
+    assert sweep_removals() == 1
+    assert stored(folder) == []
+    assert sweep_removals() == 0
+
+
+def test_a_forward_keeps_the_file(tenant: Account, folder: Path) -> None:
+    ada, bob = tenant.users(2)
+    here, there = tenant.conversation(ada, bob), tenant.conversation(bob)
+    file = upload(tenant.user_api(ada)).data
+    message = tenant.api.post("/messages/send", picture(here, ada, file)).data
+    forward = tenant.user_api(bob).post(f"/messages/{message['id']}/forward", {"conversationId": there["id"]})
+    assert forward.data["content"] == {"fileId": file["id"]}
+    tenant.api.delete(f"/messages/{message['id']}")
+    assert sees(tenant.user_api(bob), file)
+    assert sweep_removals() == 0
+    assert tenant.user_api(bob).get(f"/files/{file['id']}/content").content == PICTURE
+
+
+def test_files_go_with_their_conversation(tenant: Account, folder: Path) -> None:
+    ada = tenant.user()
+    gone, kept = tenant.conversation(ada), tenant.conversation(ada)
+    only_here, in_both = upload(tenant.user_api(ada)).data, upload(tenant.user_api(ada)).data
+    for room, file in ((gone, only_here), (gone, in_both), (kept, in_both)):
+        assert tenant.api.post("/messages/send", picture(room, ada, file)).status == 200
+    assert tenant.api.delete(f"/conversations/{gone['id']}").status == 200
+    assert [sees(tenant.api, file) for file in (only_here, in_both)] == [False, True]
+    assert sweep_removals() == 1
+    assert len(stored(folder)) == 1
+    assert storage_used(tenant) == len(PICTURE)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["anonymise", "erase"])
+def test_files_of_a_deleted_user(tenant: Account, folder: Path, kept: bool) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    as_ada, as_bob = tenant.user_api(ada), tenant.user_api(bob)
+    unused, sent, forwarded, bobs = *(upload(as_ada).data for _ in range(3)), upload(as_bob).data
+    for sender, who, file in ((as_ada, ada, sent), (as_ada, ada, forwarded), (as_bob, bob, bobs)):
+        assert sender.post("/messages/send", picture(room, who, file)).status == 200
+    assert as_bob.post("/messages/send", picture(room, bob, forwarded)).status == 200
+    assert as_ada.post("/messages/send", picture(room, ada, bobs)).status == 200
+    deletion = "anonymise" if kept else "erase"
+    assert tenant.api.delete(f"/users/{ada['id']}", {"messages": deletion}).status == 200
+    assert [sees(tenant.api, file) for file in (unused, sent, forwarded, bobs)] == [False, kept, True, True]
+    owner = tenant.api.get(f"/files/{forwarded['id']}").data["ownerId"]
+    assert owner == (ada["id"] if kept else bob["id"])
+    sweep_removals()
+    assert len(stored(folder)) == 2 + kept
+    assert storage_used(tenant) == len(PICTURE) * (2 + kept)
+
+
+def test_only_its_owner_and_the_integrator_delete_a_file(tenant: Account, folder: Path) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    first, second = upload(tenant.user_api(ada)).data, upload(tenant.user_api(ada)).data
+    message = tenant.api.post("/messages/send", picture(room, ada, first)).data
+    tenant.user_api(bob).delete(f"/files/{first['id']}").refuses(403, "permission_denied")
+    tenant.user_api(bob).delete(f"/files/{second['id']}").refuses(404, "file_not_found")
+    tenant.user_api(ada).delete(f"/files/{first['id']}").refuses(409, "conflict")
+    assert tenant.user_api(ada).delete(f"/files/{second['id']}").status == 200
+    assert tenant.api.get(f"/messages/{message['id']}").data["content"] == {"fileId": first["id"]}
+    sweep_removals()
+    assert len(stored(folder)) == 1
+
+
+def test_two_deletes_at_once_delete_once(committed_tenant: Account, folder: Path) -> None:
+    file = upload(committed_tenant.api).data
+    answers = times(4, lambda _: committed_tenant.api.delete(f"/files/{file['id']}").status)
+    assert sorted(answers) == [200, 404, 404, 404]
+    assert storage_used(committed_tenant) == 0
+    assert times(2, lambda _: sweep_removals()) in ([1, 0], [0, 1])
+    assert stored(folder) == []
+
+
+def test_a_file_that_is_being_sent_is_not_deleted(committed_tenant: Account, folder: Path) -> None:
+    """Whatever the order: either the message shows the file and it is there, or neither is."""
+    ada = committed_tenant.user()
+    room = committed_tenant.conversation(ada)
+    for _ in range(8):
+        file = upload(committed_tenant.user_api(ada)).data
+        sent, deleted = at_once(
+            lambda file=file: committed_tenant.api.post("/messages/send", picture(room, ada, file)).status,
+            lambda file=file: committed_tenant.api.delete(f"/files/{file['id']}").status,
+        )
+        assert (sent, deleted) in {(200, 409), (422, 200)}
+        assert sees(committed_tenant.api, file) is (sent == 200)
+
+
+def test_a_last_link_that_goes_while_another_comes(committed_tenant: Account, folder: Path) -> None:
+    ada = committed_tenant.user()
+    rooms = [committed_tenant.conversation(ada) for _ in range(2)]
+    api = committed_tenant.api
+    for _ in range(8):
+        file = upload(committed_tenant.user_api(ada)).data
+        first = api.post("/messages/send", picture(rooms[0], ada, file)).data
+        sent, _ = at_once(
+            lambda file=file: api.post("/messages/send", picture(rooms[1], ada, file)).status,
+            lambda first=first: api.delete(f"/messages/{first['id']}").status,
+        )
+        assert sees(api, file) is (sent == 200)
+        sweep_removals()
+        if sent == 200:
+            assert api.get(f"/files/{file['id']}/content").content == PICTURE
+
+
+# --- quota ----------------------------------------------------------------------------------------------------------
+
+
+def test_storage_is_counted_and_its_limit_is_exact(committed_tenant: Account, folder: Path) -> None:
+    change_plan(tenant=committed_tenant.tenant, overrides={"max_storage_bytes": 3 * len(PICTURE)})
+    forget_cached_limits()
+    answers = times(6, lambda _: upload(committed_tenant.api).status)
+    assert sorted(answers) == [201] * 3 + [429] * 3
+    assert storage_used(committed_tenant) == 3 * len(PICTURE)
+    upload(committed_tenant.api, b"x").refuses(429, "storage_quota_exceeded")
+    with tenant_scope(committed_tenant):
+        file_id = File.objects.values_list("id", flat=True)[0]
+        assert File.objects.count() == 3
+    sweep_removals()
+    assert len(stored(folder)) == 3, "what was refused is not kept"
+    assert committed_tenant.api.delete(f"/files/{file_id}").status == 200
+    assert upload(committed_tenant.api).status == 201
+
+
+# --- crashes and outages --------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The process is gone: nothing after this runs."""
+
+
+def test_a_crash_after_the_bytes_leaves_no_row_and_later_no_bytes(
+    committed_tenant: Account, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(committed_tenant)
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "take_storage", crash)
+        with pytest.raises(Crash):
+            upload(committed_tenant.api)
+    assert len(stored(folder)) == 1
+    sweep_removals()
+    assert len(stored(folder)) == 1, "an upload may still be under way"
+    now = timezone.now() + services.UPLOAD_LEASE
+    assert removals.sweep(services.remove_bytes, limit=10, now=now) == 1
+    assert (contents(committed_tenant), stored(folder)) == (before, [])
+
+
+def test_an_upload_that_comes_too_late_stores_nothing(
+    committed_tenant: Account, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes were removed before its row came: it is refused rather than left without them."""
+    before = contents(committed_tenant)
+    save = storage.save
+
+    def save_slowly(key: str, source: Any) -> None:
+        save(key, source)
+        removals.sweep(services.remove_bytes, limit=10, now=timezone.now() + services.UPLOAD_LEASE)
+
+    monkeypatch.setattr(storage, "save", save_slowly)
+    upload(committed_tenant.api).refuses(503, "service_unavailable")
+    sweep_removals()
+    assert (contents(committed_tenant), stored(folder)) == (before, [])
+
+
+def test_a_storage_that_is_away_is_said_to_be(
+    committed_tenant: Account, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = upload(committed_tenant.api).data
+    backend = storages["default"]
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("no route to bucket")
+
+    with monkeypatch.context() as patched:
+        for name in ("save", "open", "delete"):
+            patched.setattr(backend, name, away)
+        upload(committed_tenant.api).refuses(503, "service_unavailable")
+        committed_tenant.api.get(f"/files/{file['id']}/content").refuses(503, "service_unavailable")
+        assert committed_tenant.api.delete(f"/files/{file['id']}").status == 200
+        assert sweep_removals() == 2
+    assert sweep_removals() == 0, "not at once again"
+    assert StorageRemoval.objects.filter(tenant_id=committed_tenant.id).count() == 2
+    removals.sweep(services.remove_bytes, limit=10, now=timezone.now() + removals.RETRY_AFTER)
+    assert stored(folder) == []
+    assert StorageRemoval.objects.filter(tenant_id=committed_tenant.id).count() == 0
+
+
+@pytest.mark.logs_errors
+def test_bytes_that_the_storage_lost_are_an_outage(tenant: Account, folder: Path) -> None:
+    file = upload(tenant.api).data
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    tenant.api.get(f"/files/{file['id']}/content").refuses(503, "service_unavailable")
+
+
+def test_a_sweeper_that_dies_leaves_the_rest_to_the_next(
+    committed_tenant: Account, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        file = upload(committed_tenant.api).data
+        committed_tenant.api.delete(f"/files/{file['id']}")
+    removed = []
+
+    def die(key: str) -> bool:
+        if removed:
+            raise Crash
+        removed.append(key)
+        return services.remove_bytes(key)
+
+    with pytest.raises(Crash):
+        removals.sweep(die, limit=10, now=timezone.now())
+    assert len(stored(folder)) == 2
+    assert sweep_removals() == 3, "what is gone already counts as removed"
+    assert stored(folder) == []
