@@ -2,7 +2,9 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from cachetools import TTLCache
@@ -25,6 +27,29 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "messagecore.settings"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "logs_errors: this test makes the server log an error, and means to")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How much the generated tests ran, which their names do not say: the sums of what they counted in `ran`."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    sums: Counter[str] = Counter()
+    for report in reports:
+        if getattr(report, "when", None) == "teardown":
+            for name, counts in report.user_properties:
+                if name == "ran":
+                    sums.update(counts)
+    if sums:
+        terminalreporter.section("generated")
+        for name in sorted(sums):
+            terminalreporter.write_line(f"{name}: {sums[name]:,}")
+
+
+@pytest.fixture
+def ran(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
+    """What a generated test did, counted by name; printed at the end of the run."""
+    counts: Counter[str] = Counter()
+    yield counts
+    record_property("ran", dict(counts))
 
 
 @pytest.fixture(scope="session")

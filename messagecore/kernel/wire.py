@@ -1,6 +1,7 @@
 """JSON and times as they cross the wire."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,21 @@ MAX_DEPTH = 64
 
 def dumps(value: Any) -> bytes:
     """UTF-8 JSON. UUIDs as strings; datetimes must be formatted before (see `timestamp`)."""
-    return orjson.dumps(value)
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # What a client sent as 5.6e+290 comes back from the database as a whole number of 291 digits.
+        return orjson.dumps(_with_large_numbers_as_floats(value))
+
+
+def _with_large_numbers_as_floats(value: Any) -> Any:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value)
+    if isinstance(value, Mapping):
+        return {key: _with_large_numbers_as_floats(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_large_numbers_as_floats(item) for item in value]
+    return value
 
 
 def loads(raw: bytes | str) -> Any:

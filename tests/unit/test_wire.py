@@ -36,6 +36,17 @@ def test_what_is_written_is_read(value: object) -> None:
     assert wire.loads(json.dumps(value)) == value
 
 
+@given(st.one_of(st.floats(2**64, 1.7e308), st.floats(-1.7e308, -(2.0**63) * 1.001)))
+def test_whole_numbers_of_any_size_are_written_as_the_numbers_that_they_are(number: float) -> None:
+    """PostgreSQL gives them back with all their digits."""
+    assert wire.loads(wire.dumps({"a": [int(number)], "b": (int(number),)})) == {"a": [number], "b": [number]}
+
+
+def test_what_is_no_json_is_not_written() -> None:
+    with pytest.raises(TypeError):
+        wire.dumps({"a": object()})
+
+
 def test_uuids_are_written_as_text() -> None:
     assert wire.dumps({"id": UUID(int=1)}) == b'{"id":"00000000-0000-0000-0000-000000000001"}'
 
