@@ -1,6 +1,6 @@
-"""Every operation of the served OpenAPI document, called with what a generator makes of it: data as the document says, and
-data that breaks it. No answer is a fault, undocumented, off its schema or of another content type, and what breaks the
-document is refused.
+"""Every operation of the served OpenAPI document, called with what a generator makes of it: data as the document says,
+and data that breaks it. No answer is a fault, undocumented, off its schema or of another content type, and what breaks
+the document is refused.
 
 Half of the calls name what is there, so that they get past what is not found. Each is undone before the next, so that
 none takes away what others need. Generated the same each time; MESSAGECORE_SOAK=20 makes 20 times as many, at random.
@@ -198,7 +198,7 @@ def undone() -> Iterator[None]:
             forget_cached_limits()
 
 
-def drive(label: str, who: str, scene: Scene, mode: GenerationMode, ran: Counter[str], examples: int) -> None:
+def drive(label: str, who: str, scene: Scene, *, mode: GenerationMode, ran: Counter[str], examples: int) -> None:
     """Calls one operation as one caller with generated data, and checks every answer."""
     operation = operations()[label]
     headers = scene.callers[who]
@@ -238,9 +238,9 @@ def test_an_operation_answers_as_documented(label: str, scene: Scene, ran: Count
     for mode, examples in EXAMPLES.items():
         if mode is GenerationMode.POSITIVE or can_be_broken(label):
             for who in callers_of(label):
-                drive(label, who, scene, mode, ran, examples)
+                drive(label, who, scene, mode=mode, ran=ran, examples=examples)
     for who in ("nobody", "user" if callers_of(label) == ("platform",) else "platform"):
-        drive(label, who, scene, GenerationMode.POSITIVE, ran, 1)
+        drive(label, who, scene, mode=GenerationMode.POSITIVE, ran=ran, examples=1)
 
 
 def test_what_is_generated_covers_the_document(ran: Counter[str]) -> None:
