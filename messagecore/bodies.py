@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
@@ -42,21 +43,27 @@ def declares_too_much(scope: Scope) -> bool:
     return declared.isdigit() and (len(declared) > 18 or int(declared) > settings.MAX_UPLOAD_BYTES)
 
 
-async def read_body(receive: Receive) -> IO[bytes]:
-    """The body, in memory. Raises ClientDisconnected, BodyTooLarge (more than MAX_BODY_BYTES)."""
+def body_limit(scope: Scope) -> int:
+    """How large a body may be that is read into memory: MAX_BODY_BYTES, or what LARGER_BODIES says of the path."""
+    larger = (limit for path, limit in settings.LARGER_BODIES.items() if re.fullmatch(path, scope["path"]))
+    return next(larger, settings.MAX_BODY_BYTES) if scope["method"] == "POST" else settings.MAX_BODY_BYTES
+
+
+async def read_body(receive: Receive, limit_bytes: int) -> IO[bytes]:
+    """The body, in memory. Raises ClientDisconnected, BodyTooLarge (more than `limit_bytes`)."""
     chunks: list[bytes] = []
     size = 0
     while True:
         chunk, more = await _next_chunk(receive)
         size += len(chunk)
-        if size <= settings.MAX_BODY_BYTES:
+        if size <= limit_bytes:
             chunks.append(chunk)
         else:
             chunks.clear()
         if size > MAX_DISCARDED_BYTES:
             raise BodyTooLarge
         if not more:
-            if size > settings.MAX_BODY_BYTES:
+            if size > limit_bytes:
                 raise BodyTooLarge
             return io.BytesIO(b"".join(chunks))
 

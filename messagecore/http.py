@@ -31,6 +31,7 @@ from messagecore.bodies import (
     ClientDisconnected,
     Receive,
     Scope,
+    body_limit,
     declares_too_much,
     discard,
     is_upload,
@@ -69,7 +70,7 @@ class ThreadedHandler(BaseHandler):
                 await self._take_upload(scope, receive, send)
                 return
             try:
-                body = await read_body(receive)
+                body = await read_body(receive, body_limit(scope))
             except BodyTooLarge:
                 await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
                 return

@@ -26,6 +26,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Messages", "description": "What is said, and what is done to it."},
         {"name": "Files", "description": "What messages link to."},
         {"name": "Settings", "description": "What the tenant chose for all of its conversations."},
+        {"name": "Imports", "description": "Bringing users, conversations and messages from elsewhere, in bulk."},
         {"name": "Usage", "description": "What the tenant used, set against its plan."},
         {"name": "Platform", "description": "Tenants, plans and figures, for platform staff with a platform token."},
     ],
@@ -41,3 +42,7 @@ SPECTACULAR_SETTINGS = {
 # 100 users with metadata about ten times that.
 MAX_BODY_BYTES = 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# Bodies of these routes (POST) may be larger, and are read raw by their handlers.
+MAX_IMPORT_CHUNK_BYTES = 8 * 1024 * 1024
+LARGER_BODIES = {r"/api/v1/imports/[^/]+/chunks": MAX_IMPORT_CHUNK_BYTES}

@@ -49,7 +49,7 @@ def upsert_users(*, tenant_id: UUID, bodies: Sequence[Mapping[str, Any]], now: d
         User(
             id=ids.new_id(),
             external_user_id=body["externalUserId"],
-            **_given(body),
+            **given_columns(body),
             created_at=now,
             updated_at=now,
         )
@@ -91,13 +91,13 @@ def update_user(*, user: User, body: Mapping[str, Any], now: datetime) -> User:
     return locked
 
 
-def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+def given_columns(body: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that a body sets. An empty string clears a text: it is stored as null, which reads as absent."""
     return {column: None if body[name] == "" else body[name] for name, column in _FIELDS.items() if name in body}
 
 
 def _apply(user: User, body: Mapping[str, Any], now: datetime) -> bool:
-    changes = {column: value for column, value in _given(body).items() if getattr(user, column) != value}
+    changes = {column: value for column, value in given_columns(body).items() if getattr(user, column) != value}
     for column, value in changes.items():
         setattr(user, column, value)
     if changes:

@@ -101,6 +101,11 @@ def take_users(tenant_id: UUID, count: int, *, limit: int) -> None:
             raise UserQuotaExceeded
 
 
+def active_users(tenant_id: UUID) -> int:
+    """How many are counted now; may be another number by the time that some are taken."""
+    return StandingUsage.objects.values_list("active_users", flat=True).get(tenant_id=tenant_id)
+
+
 def release_users(tenant_id: UUID, count: int) -> None:
     """Counts `count` fewer active users."""
     if count > 0:

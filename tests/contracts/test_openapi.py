@@ -71,7 +71,7 @@ def test_an_operation_is_described_whole(path: str, method: str, view: Any) -> N
     assert described["summary"]
     assert described["tags"]
     assert described["security"], "it says how to authenticate"
-    assert ("requestBody" in described) is (declared.request is not None or declared.upload)
+    assert ("requestBody" in described) is bool(declared.request or declared.upload or declared.raw_body)
     parameters = {(parameter["in"], parameter["name"]) for parameter in described["parameters"]}
     in_path = {("path", part[1:-1]) for part in path.split("/") if part.startswith("{")}
     assert parameters == in_path | {("query", param.name) for param in declared.query}

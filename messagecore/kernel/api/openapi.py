@@ -52,6 +52,8 @@ class CatalogueSchema(AutoSchema):
                 "description": "The bytes of the file. Any media type, but no form.",
                 "content": {"application/octet-stream": _BYTES},
             }
+        if declared.raw_body:
+            rendered["requestBody"] = {"required": True, "content": {declared.raw_body: {"schema": {"type": "string"}}}}
         return rendered
 
 

@@ -100,6 +100,7 @@ class Operation:
     listed: bool = False
     upload: bool = False
     download: bool = False
+    raw_body: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ def operation(
     listed: bool = False,
     upload: bool = False,
     download: bool = False,
+    raw_body: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponseBase]]:
     """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal | FileStream` a DRF method with a documented contract.
 
@@ -162,7 +164,8 @@ def operation(
     `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them,
     `listed` that it is a plain list; `scope` is the key scope that it needs, which the app's view class checks;
     `optional_body`: a request without a body counts as `{}`. `upload`: the body is a file's bytes, which the handler
-    reads (its path belongs in UPLOAD_PATHS); `download`: the answer is such bytes.
+    reads (its path belongs in UPLOAD_PATHS); `download`: the answer is such bytes. `raw_body`: the media type of
+    a body that the handler reads itself, in memory (where it may be large, its path belongs in LARGER_BODIES).
     """
     declared = Operation(
         operation_id=operation_id,
@@ -180,6 +183,7 @@ def operation(
         listed=listed,
         upload=upload,
         download=download,
+        raw_body=raw_body,
     )
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., HttpResponseBase]:
