@@ -8,7 +8,6 @@ import pytest
 import redis
 from django.conf import settings
 from django.contrib.postgres.search import SearchVector
-from django.core.files.storage import storages
 from django.db.models import Value
 from django.utils import timezone
 
@@ -41,12 +40,6 @@ NOT_OF_PERSONS = {
     "messaging_participant",  # a role
     "messaging_notificationpreferences",  # a level
 }
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(storages._storages, "default", type(storages["default"])(location=str(tmp_path)))
-    return tmp_path
 
 
 def _upload(api: Api, data: str, name: str) -> Any:
