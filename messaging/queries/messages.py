@@ -66,7 +66,8 @@ FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORD
 _SELECT = """
 SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
        m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
-       m.type, m.content::text, m.reply_to_id, m.thread_id, m.reply_count, m.forwarded_from_id, m.client_message_id,
+       m.type, m.content::text, m.reply_to_id, m.thread_id, COALESCE(root.reply_count, m.reply_count),
+       m.forwarded_from_id, m.client_message_id,
        m.mentions::text, m.silent, m.metadata::text, m.created_at, m.recorded_at, m.updated_at, m.edited_at,
        m.deleted_at, m.reaction_count,
        CASE WHEN c.participant_count BETWEEN 2 AND 100 AND NOT EXISTS (
@@ -75,6 +76,7 @@ SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
 FROM messaging_message m
 JOIN messaging_conversation c ON c.id = m.conversation_id
 LEFT JOIN messaging_user u ON u.id = m.sender_id
+LEFT JOIN messaging_message root ON root.id = m.thread_id
 """
 
 
@@ -130,11 +132,12 @@ def _fetch(clause: str, parameters: Sequence[Any], viewer_id: UUID | None) -> li
 
 
 def get_messages(ids: Sequence[UUID], *, viewer_id: UUID | None = None) -> dict[UUID, MessageView]:
-    """Those of `ids` that exist and whose sender the viewer does not block.
+    """Those of `ids` that exist, that retention left, and whose sender the viewer does not block.
 
     ORM: `Message.objects.select_related(…).in_bulk(ids)` and one count by name.
     """
-    found = _fetch(f"WHERE m.id = ANY(%s) AND {_NOT_BLOCKED}", [list(ids), viewer_id], viewer_id)
+    clause = f"WHERE m.id = ANY(%s) AND m.seq > c.purged_seq AND {_NOT_BLOCKED}"
+    found = _fetch(clause, [list(ids), viewer_id], viewer_id)
     return {view.id: view for view in found}
 
 
@@ -200,7 +203,7 @@ def after(view: Viewpoint, seq: int, *, limit: int) -> list[MessageView]:
 def between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[MessageView]:
     """The messages with first_seq ≤ seq ≤ last_seq, oldest first, as nobody in particular sees them."""
     return _fetch(
-        "WHERE m.conversation_id = %s AND m.seq BETWEEN %s AND %s ORDER BY m.seq",
+        "WHERE m.conversation_id = %s AND m.seq BETWEEN %s AND %s AND m.seq > c.purged_seq ORDER BY m.seq",
         [conversation_id, first_seq, last_seq],
         None,
     )
@@ -208,8 +211,9 @@ def between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[Messag
 
 _LAST_VISIBLE = f"""
 SELECT p.conversation_id, last.id FROM messaging_participant p
+JOIN messaging_conversation c ON c.id = p.conversation_id
 CROSS JOIN LATERAL (SELECT m.id FROM messaging_message m WHERE m.conversation_id = p.conversation_id
-  AND m.seq >= p.visible_from_seq AND {_NOT_BLOCKED} ORDER BY m.seq DESC LIMIT 1) last
+  AND m.seq >= p.visible_from_seq AND m.seq > c.purged_seq AND {_NOT_BLOCKED} ORDER BY m.seq DESC LIMIT 1) last
 WHERE p.user_id = %s AND p.conversation_id = ANY(%s)"""  # noqa: S608 - a constant of this module
 
 

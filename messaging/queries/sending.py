@@ -45,6 +45,7 @@ class DraftState:
     earlier_digest: bytes | None
     reply_exists: bool
     thread_id: UUID | None
+    reply_count: int
     last_sent_at: datetime | None
     is_blocked: bool
 
@@ -90,7 +91,8 @@ WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
 
 _CHECK = """
 SELECT p.role, COALESCE(u.is_active, FALSE), COALESCE(u.external_user_id, ''), u.display_name, u.avatar_url,
-       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id), p.last_sent_at,
+       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id), COALESCE(t.reply_count, 0),
+       p.last_sent_at,
        EXISTS (SELECT 1 FROM messaging_conversation c
                JOIN messaging_participant o ON o.conversation_id = c.id AND c.type = 'direct'
                JOIN messaging_userblock b ON b.blocker_id = o.user_id AND b.blocked_id = d.sender_id
@@ -102,6 +104,8 @@ LEFT JOIN messaging_participant p ON p.conversation_id = d.conversation_id AND p
 LEFT JOIN messaging_message m ON m.sender_id = d.sender_id AND m.client_message_id = d.client_message_id
 LEFT JOIN messaging_message r ON r.id = d.reply_to_id AND r.conversation_id = d.conversation_id
   AND r.seq >= p.visible_from_seq
+  AND r.seq > (SELECT c.purged_seq FROM messaging_conversation c WHERE c.id = r.conversation_id)
+LEFT JOIN messaging_message t ON t.id = COALESCE(r.thread_id, r.id)
 ORDER BY d.ordinal"""
 
 _MEMBERS = """
@@ -184,6 +188,7 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 earlier_digest=None if digest is None else bytes(digest),
                 reply_exists=reply_exists,
                 thread_id=thread_id,
+                reply_count=reply_count,
                 last_sent_at=last_sent_at,
                 is_blocked=is_blocked,
             )
@@ -197,6 +202,7 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
                 digest,
                 reply_exists,
                 thread_id,
+                reply_count,
                 last_sent_at,
                 is_blocked,
             ) in cursor.fetchall()

@@ -341,12 +341,14 @@ def _write(
         return []
     taken: defaultdict[UUID, int] = defaultdict(int)
     loud: defaultdict[UUID, int] = defaultdict(int)
+    replies: defaultdict[UUID | None, int] = defaultdict(int)
     rows: list[NewMessage] = []
     views: list[MessageView] = []
     last: dict[UUID, Advance] = {}
     for (item, state), message_id in zip(accepted, ids.new_ids(len(accepted)), strict=True):
         conversation = locked[item.key.conversation_id]
         taken[conversation.id] += 1
+        replies[state.thread_id] += 1
         loud[conversation.id] += not item.draft.silent  # a silent message is never unread
         seq = conversation.last_seq + taken[conversation.id]
         index = conversation.message_count + taken[conversation.id]
@@ -386,7 +388,7 @@ def _write(
                 content=item.draft.content,
                 reply_to_id=item.key.reply_to_id,
                 thread_id=state.thread_id if item.key.reply_to_id is not None else None,
-                reply_count=0,
+                reply_count=state.reply_count + replies[state.thread_id] if state.thread_id is not None else 0,
                 forwarded_from_id=item.draft.forwarded_from_id,
                 client_message_id=item.key.client_message_id,
                 mentions=item.mentions,

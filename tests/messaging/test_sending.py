@@ -63,6 +63,7 @@ def test_what_was_answered_is_what_is_read(tenant: Account, api: Api) -> None:
     )
     assert sent["replyToId"] == first["id"]
     assert sent["mentions"] == [bob["id"], ada["id"]], "either id in, the server's ids out, in order"
+    assert (sent["threadId"], sent["replyCount"]) == (first["id"], 1), "a thread's count stands on all of its messages"
     assert api.get(f"/messages/conversations/{room['id']}").data["messages"] == [first | {"replyCount": 1}, sent]
     assert api.get(f"/conversations/{room['id']}").data["lastMessage"] == sent
 
