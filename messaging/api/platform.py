@@ -14,7 +14,7 @@ from messaging.queries.conversations import view_conversations
 from quotas.api.rendering import render_plan, render_usage
 from quotas.models import Plan
 from quotas.services.accounts import change_account, open_account
-from quotas.services.limits import read_limits
+from quotas.services.limits import Limits, read_limits, read_limits_of
 from quotas.services.usage import get_usage
 from tenants.api.views import PlatformView
 from tenants.models import Tenant, TenantStatus
@@ -45,9 +45,8 @@ def get_tenant(any_id: str) -> Tenant:
     return tenant
 
 
-def render_tenant(tenant: Tenant, key_prefix: str | None) -> dict[str, Any]:
+def render_tenant(tenant: Tenant, limits: Limits, key_prefix: str | None) -> dict[str, Any]:
     """`key_prefix` is shown masked; None where no secret key works."""
-    limits = read_limits(tenant.id)
     return {
         "id": str(tenant.id),
         "name": tenant.name,
@@ -65,7 +64,8 @@ def render_tenant(tenant: Tenant, key_prefix: str | None) -> dict[str, Any]:
 
 
 def _render_one(tenant: Tenant, now: datetime) -> dict[str, Any]:
-    return render_tenant(tenant, queries.key_prefixes([tenant.id], now=now).get(tenant.id))
+    key_prefix = queries.key_prefixes([tenant.id], now=now).get(tenant.id)
+    return render_tenant(tenant, read_limits(tenant.id), key_prefix)
 
 
 class Tenants(PlatformView):
@@ -82,7 +82,7 @@ class Tenants(PlatformView):
     )
     def post(self, call: Call) -> Reply:
         made = open_account(name=call.body["name"], subdomain=call.body["subdomain"], plan_type=call.body["planType"])
-        rendered = render_tenant(made.tenant, None) | {
+        rendered = render_tenant(made.tenant, read_limits(made.tenant.id), None) | {
             "apiKey": made.secret_key.value,
             "publishableKey": made.publishable_key.value,
             "tokenSecret": made.token_secret.value,
@@ -112,12 +112,13 @@ class Tenants(PlatformView):
             search=call.query["search"],
             limit=limit + 1,
         )
-        prefixes = queries.key_prefixes([tenant.id for tenant in found], now=call.now)
+        tenant_ids = [tenant.id for tenant in found]
+        limits, prefixes = read_limits_of(tenant_ids), queries.key_prefixes(tenant_ids, now=call.now)
         return page_of(
             found,
             limit=limit,
             key=lambda tenant: (tenant.created_at.isoformat(), str(tenant.id)),
-            render=lambda tenant: render_tenant(tenant, prefixes.get(tenant.id)),
+            render=lambda tenant: render_tenant(tenant, limits[tenant.id], prefixes.get(tenant.id)),
         )
 
 
