@@ -101,7 +101,10 @@ async def spool_body(receive: Receive, disk: Executor) -> IO[bytes]:
 
 
 async def discard(receive: Receive) -> None:
-    """Reads what still comes and throws it away, MAX_DISCARDED_BYTES at most. Raises ClientDisconnected, BodyStalled."""
+    """Reads what still comes and throws it away, MAX_DISCARDED_BYTES at most.
+
+    Raises ClientDisconnected, BodyStalled.
+    """
     size, more = 0, True
     while more and size <= MAX_DISCARDED_BYTES:
         chunk, more = await _next_upload_chunk(receive)

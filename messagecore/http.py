@@ -4,7 +4,7 @@ Django's own ASGI handler starts and joins a thread for every request (asgiref's
 millisecond each, and a database connection that no later request can reuse. All our views are synchronous, so a
 request here is read on the event loop, answered on one of a fixed number of threads, and written on the loop again.
 A thread keeps its connection; there are never more connections than threads. Files come in and go out beside them, on
-threads of their own that only touch the disk or the object store: however slow a client is, it holds none of the others.
+threads of their own that only touch the disk or the object store: a client, however slow, holds none of the others.
 """
 
 import asyncio

@@ -59,7 +59,7 @@ def _asked(parts: SplitResult, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _set(options: dict[str, Any]) -> dict[str, Any]:
-    """Without what was not given: the libraries then look where they always do (instance roles, their own variables)."""
+    """Without what was not given: the libraries look where they always do, at roles and variables of their own."""
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -34,8 +34,8 @@ class Files(TenantView):
         errors=("user_not_found", "payload_too_large", "unsupported_media_type", "storage_quota_exceeded"),
         scope="files:write",
         description=(
-            "The body is the file itself, `Content-Type` its media type. It belongs to the acting user; of a secret key "
-            "that acts as nobody, to the tenant. Until a message links to it, nobody else sees it."
+            "The body is the file itself, `Content-Type` its media type. It belongs to the acting user; where a secret "
+            "key acts as nobody, to the tenant. Until a message links to it, nobody else sees it."
         ),
     )
     def post(self, call: Call) -> Reply:
@@ -70,7 +70,7 @@ class FileDetail(TenantView):
         tag="Files",
         errors=(*SEEN, "permission_denied", "conflict"),
         scope="files:write",
-        description="Its owner may, and a secret key, while no message links to it. It goes by itself with the last one.",
+        description="Its owner may, and a secret key, while no message links to it. With the last it goes by itself.",
     )
     def delete(self, call: Call, fileId: str) -> None:  # noqa: N803
         actor = find_acting_user(call.caller)

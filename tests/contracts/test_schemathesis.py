@@ -33,6 +33,7 @@ from tenants.scope import tenant_scope
 from tenants.services.authentication import forget_cached_credentials
 from tests.accounts import Account, platform_api
 from tests.e2e.client import SOAK
+from tests.files import upload
 
 EXAMPLES = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 3}
 """Calls of each operation, by each credential."""
@@ -73,7 +74,7 @@ def _spelled_out(served: Any) -> Any:
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
         for path in served["paths"].values()
         for operation in path.values()
-        if "requestBody" in operation
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
     }
     for name in bodies:
         rules = schemas[name].get("allOf", [])
@@ -136,6 +137,7 @@ def scene(tenant: Account, other_tenant: Account) -> Scene:
         "userId": ["ada", bob["id"]],
         "messageId": [first["id"], reply["id"], said["id"]],
         "notificationId": notifications,
+        "fileId": [upload(tenant.api).data["id"]],
         "name": ["👍"],
         "tenantId": [str(other_tenant.id), other_tenant.tenant.subdomain],
     }

@@ -157,7 +157,8 @@ def operation(
     download: bool = False,
     raw_body: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponseBase]]:
-    """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal | FileStream` a DRF method with a documented contract.
+    """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal | FileStream` a DRF method with a documented
+    contract.
 
     A Refusal that is raised undoes what the handler wrote; one that is returned is answered after the commit.
 

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import IO, BinaryIO, cast
 
 from django.http import StreamingHttpResponse
@@ -38,12 +37,12 @@ class FileStream(StreamingHttpResponse):
     """A file as a download: read while it is sent, and never shown in the browser's own window.
 
     `media_type` is sent as it is if browsers do nothing with it but display (pictures, sound, video, plain text, PDF);
-    what can hold scripts is sent as mere bytes. Whoever writes the answer out closes `source`.
+    what can hold scripts is sent as mere bytes. Its end closes `source`; whoever stops before it does so themselves.
     """
 
     def __init__(self, source: IO[bytes], *, name: str, media_type: str, size_bytes: int) -> None:
         self.source = source
-        super().__init__(iter(partial(source.read, CHUNK_BYTES), b""), content_type=_harmless(media_type))
+        super().__init__(_chunks(source), content_type=_harmless(media_type))
         self["Content-Length"] = str(size_bytes)
         self["Content-Disposition"] = content_disposition_header(True, name) or "attachment"
         self["X-Content-Type-Options"] = "nosniff"
@@ -52,6 +51,12 @@ class FileStream(StreamingHttpResponse):
         self["Cache-Control"] = "private, max-age=3600"
         self["Vary"] = "X-API-Key, Authorization, X-Acting-User"
         self._resource_closers.append(source.close)  # type: ignore[attr-defined]  # as Django's own FileResponse does
+
+
+def _chunks(source: IO[bytes]) -> Iterator[bytes]:
+    with source:
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk
 
 
 def _harmless(media_type: str) -> str:
