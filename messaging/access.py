@@ -92,7 +92,9 @@ class ConversationAccess:
 
     @property
     def visible_from_seq(self) -> int:
-        return 1 if self.participant is None else self.participant.visible_from_seq
+        """Where the view begins: not before the log does, whose beginning retention moves."""
+        own = 1 if self.participant is None else self.participant.visible_from_seq
+        return max(own, self.conversation.purged_seq + 1)
 
     @property
     def viewpoint(self) -> Viewpoint:

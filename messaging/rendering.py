@@ -101,7 +101,7 @@ def render_membership(participant: Participant, conversation: Conversation, unre
         "pinned": participant.pinned,
         "archived": participant.archived,
         "hidden": participant.hidden_at_index == conversation.message_count,
-        "visibleFromSeq": participant.visible_from_seq,
+        "visibleFromSeq": max(participant.visible_from_seq, conversation.purged_seq + 1),
     }
 
 
@@ -136,7 +136,7 @@ def render_conversation(
         "updatedAt": wire.timestamp(conversation.updated_at),
         "lastMessageAt": wire.optional_timestamp(conversation.last_message_at),
         "lastSeq": conversation.last_seq,
-        "messageCount": conversation.message_count,
+        "messageCount": conversation.remaining_count,
         "participantCount": conversation.participant_count,
         "participants": [render_participant(participant) for participant in participants],
         "participantIds": [str(participant.user_id) for participant in participants],

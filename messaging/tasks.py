@@ -5,9 +5,12 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
+from messaging.services import retention
 from messaging.services.files import remove_bytes
 from messaging.services.notifications import PresenceUnavailable, handle_outbox_rows
+from quotas.models import Subscription
 from tenants import outbox, removals
+from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 
@@ -51,3 +54,34 @@ def sweep_removals() -> int:
         if count < REMOVED_TOGETHER:
             break
     return removed
+
+
+PURGE_SECONDS = 200.0
+"""A task has to end within CELERY_TASK_TIME_LIMIT; what is left then is another task's."""
+
+
+@shared_task(ignore_result=True)
+def purge_expired() -> None:
+    """Starts a purge for every tenant that has a plan, hourly."""
+    for tenant_id in Subscription.objects.order_by("tenant_id").values_list("tenant_id", flat=True):
+        purge_tenant.apply_async([str(tenant_id)], expires=3600)
+
+
+@shared_task(ignore_result=True)
+def purge_tenant(tenant_id: str) -> None:
+    """Takes away what is older than the tenant's plan keeps; goes on in another task where PURGE_SECONDS do not do."""
+    tenant = Tenant.objects.filter(pk=tenant_id).first()
+    if tenant is None:
+        return
+    now = timezone.now()
+    purged = retention.purge(tenant, cutoff=retention.cutoff_of(tenant.id, now), now=now, budget_s=PURGE_SECONDS)
+    if purged.conversations or purged.skipped:
+        logger.info(
+            "retention took %d messages, %d events and %d contents of %s",
+            purged.messages,
+            purged.events,
+            purged.contents,
+            tenant.schema_name,
+        )
+    if not purged.is_done:
+        purge_tenant.apply_async([tenant_id], expires=3600)

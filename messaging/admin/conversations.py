@@ -55,7 +55,7 @@ class ConversationAdmin(TenantDataAdmin):
 
     @admin.display(description=gettext_lazy("messages"), ordering="message_count")
     def shown_messages(self, obj: Conversation) -> int:
-        return obj.message_count
+        return obj.remaining_count
 
     @admin.display(description=gettext_lazy("participants"), ordering="participant_count")
     def shown_participants(self, obj: Conversation) -> int:

@@ -94,8 +94,8 @@ class ImportChunks(TenantView):
         ),
         scope="imports:write",
         description=(
-            "Whole lines of NDJSON: `ImportedUser`, `ImportedConversation`, `ImportedMessage`. When the answer comes all "
-            "of the chunk is done, or nothing is. A line that cannot be taken in is reported and stops no other."
+            "Whole lines of NDJSON: `ImportedUser`, `ImportedConversation`, `ImportedMessage`. When the answer comes "
+            "all of the chunk is done, or nothing is. A line that cannot be taken in is reported and stops no other."
         ),
     )
     def post(self, call: Call, importId: str) -> object:  # noqa: N803

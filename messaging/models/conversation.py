@@ -57,3 +57,8 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.external_id or str(self.id)
+
+    @property
+    def remaining_count(self) -> int:
+        """The messages that retention has left, tombstones included."""
+        return self.message_count - self.purged_count

@@ -65,7 +65,7 @@ def read_history(access: ConversationAccess, wanted: HistoryRequest) -> History:
     if wanted.page * wanted.limit > MAX_ROWS_BY_PAGE:
         raise PageTooDeep
     rows, has_more = _rows(access, wanted)
-    return History(rows, access.conversation.message_count, has_more)
+    return History(rows, access.conversation.remaining_count, has_more)
 
 
 def _rows(access: ConversationAccess, wanted: HistoryRequest) -> tuple[list[MessageView], bool]:

@@ -162,8 +162,8 @@ FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bool
 
 _INSERT_CONVERSATIONS = """
 INSERT INTO messaging_conversation (id, external_id, type, direct_key, title, metadata, settings, created_at,
-  updated_at, last_event_at, oldest_at, last_message_at, last_message_id, last_seq, message_count, participant_count, purged_seq,
-  purged_count, unread_total)
+  updated_at, last_event_at, oldest_at, last_message_at, last_message_id, last_seq, message_count, participant_count,
+  purged_seq, purged_count, unread_total)
 SELECT n.id, n.external_id, n.type, n.direct_key, n.title, n.metadata::jsonb, '{}', n.created_at, %(now)s,
   %(now)s, n.oldest_at, n.last_message_at, n.last_message_id, n.last_seq, n.message_count, n.participants, 0, 0, 0
 FROM unnest(%(ids)s::uuid[], %(external_ids)s::text[], %(types)s::text[], %(direct_keys)s::text[], %(titles)s::text[],

@@ -31,7 +31,7 @@ SELECT e.conversation_id, c.external_id, e.seq, e.type, e.actor_id, e.subject_id
        m.sender_id
 FROM messaging_conversationevent e JOIN messaging_conversation c ON c.id = e.conversation_id
 LEFT JOIN messaging_message m ON m.id = e.subject_id
-WHERE e.conversation_id = %s AND e.seq BETWEEN %s AND %s ORDER BY e.seq"""
+WHERE e.conversation_id = %s AND e.seq BETWEEN %s AND %s AND e.seq > c.purged_seq ORDER BY e.seq"""
 
 _RECORD = """
 INSERT INTO messaging_conversationevent (conversation_id, seq, type, actor_id, subject_id, data, recorded_at)
@@ -46,7 +46,7 @@ FROM messaging_participant WHERE user_id = ANY(%s) GROUP BY user_id"""
 _LAST_SEQS = "SELECT id, last_seq FROM messaging_conversation WHERE id = ANY(%s)"
 
 _OF_USER = """
-SELECT p.conversation_id, c.external_id, c.last_seq, p.visible_from_seq
+SELECT p.conversation_id, c.external_id, c.last_seq, GREATEST(p.visible_from_seq, c.purged_seq + 1)
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id WHERE p.user_id = %s"""
 
 

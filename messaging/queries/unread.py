@@ -33,7 +33,11 @@ FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversat
 WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""  # noqa: S608 - a constant of this module
 
 _INDEX_AT = """
-SELECT unread_index FROM messaging_message WHERE conversation_id = %s AND seq <= %s ORDER BY seq DESC LIMIT 1"""
+SELECT COALESCE(
+  (SELECT unread_index FROM messaging_message WHERE conversation_id = c.id AND seq <= %s ORDER BY seq DESC LIMIT 1),
+  (SELECT unread_index - (NOT silent AND type <> 'system')::int FROM messaging_message
+   WHERE conversation_id = c.id ORDER BY seq LIMIT 1), c.unread_total)
+FROM messaging_conversation c WHERE c.id = %s"""
 
 _OWN_AFTER = """
 SELECT count(*) FROM messaging_message
@@ -66,8 +70,9 @@ def recount(conversation_id: UUID) -> dict[UUID, int]:
 
 
 def index_at(conversation_id: UUID, seq: int) -> int:
-    """The log's unread index at `seq`. One row of an index."""
-    return _one(_INDEX_AT, conversation_id, seq)
+    """The log's unread index at `seq`; where retention took what was before, it is what the next message goes on from.
+    One row of an index."""
+    return _one(_INDEX_AT, seq, conversation_id)
 
 
 def own_after(conversation_id: UUID, user_id: UUID, seq: int) -> int:

@@ -15,7 +15,7 @@ from tenants.cards import TenantCard
 from tenants.scope import tenant_scope
 
 _ARRIVALS = """
-SELECT c.id, c.last_seq, COALESCE(max(e.seq) - 1, 0)
+SELECT c.id, c.last_seq, GREATEST(COALESCE(max(e.seq) - 1, 0), c.purged_seq)
 FROM messaging_participant p
 JOIN messaging_conversation c ON c.id = p.conversation_id
 LEFT JOIN messaging_conversationevent e

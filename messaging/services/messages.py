@@ -239,8 +239,9 @@ def unpin_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None)
 
 
 def _current(message: Message) -> Message:
-    """The row under the conversation's lock. Raises MessageNotFound if it went meanwhile."""
-    current = Message.objects.filter(pk=message.pk).first()
+    """The row under the conversation's lock. Raises MessageNotFound if it went meanwhile, or retention moved the log's
+    beginning past it."""
+    current = Message.objects.filter(pk=message.pk, seq__gt=F("conversation__purged_seq")).first()
     if current is None:
         raise MessageNotFound
     return current

@@ -27,10 +27,12 @@ def mark_unread(
 ) -> Participant:
     """Moves the read position back to just before `from_seq`, so that it and what follows is unread again.
 
-    Not before where the member's view begins.
+    Not before where the member's view begins, nor the log. Under the conversation's lock: retention, which moves both
+    the log's beginning and the read positions before it, has done neither or both.
     """
+    locked = log.lock(conversation.id)
     place = Participant.objects.select_for_update().get(conversation=conversation, user=user)
-    seq = max(from_seq, place.visible_from_seq) - 1
+    seq = max(from_seq, place.visible_from_seq, locked.purged_seq + 1) - 1
     if seq < place.last_read_seq:
         _move(tenant_id, conversation, place, user=user, seq=seq, now=now)
     return place
