@@ -76,7 +76,8 @@ def _check(root: Any) -> None:
 
 def timestamp(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds and `Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    # Not strftime: it writes the year 1 as `1`.
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def optional_timestamp(at: datetime | None) -> str | None:

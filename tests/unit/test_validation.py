@@ -95,3 +95,16 @@ def _family(kind: type[Refusal]) -> list[type[Refusal]]:
 @pytest.mark.parametrize("kind", [kind for kind in _family(Refusal) if hasattr(kind, "code")], ids=lambda k: k.__name__)
 def test_every_refusal_of_the_code_is_in_the_catalogue(kind: type[Refusal]) -> None:
     assert catalogue.error(kind.code).status >= 400
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-06-30T23:59:60Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-00:01", "2026-02-30T00:00:00Z", "tomorrow"],
+)
+def test_a_time_that_no_service_can_parse_is_refused_here(time: str) -> None:
+    assert set(pointers("ChangeMembership", {"mutedUntil": time})) == {"/mutedUntil"}
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999z", "2026-01-01t00:00:00+14:00"])
+def test_every_time_that_can_be_passes(time: str) -> None:
+    validate("ChangeMembership", {"mutedUntil": time})

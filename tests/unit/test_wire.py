@@ -164,3 +164,10 @@ def test_what_is_written_is_read_to_the_millisecond(at: datetime) -> None:
 def test_reading_a_time_fails_in_one_way(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert wire.parse_timestamp(text).tzinfo is UTC
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_times_of_every_year_are_written_as_they_are_read(at: datetime) -> None:
+    written = wire.timestamp(at)
+    assert len(written) == len("2026-01-31T08:00:00.000Z")
+    assert wire.parse_timestamp(written) == at.replace(microsecond=at.microsecond // 1000 * 1000)
