@@ -52,6 +52,11 @@ CHOSEN = {
 }
 
 
+@schemathesis.serializer("application/x-ndjson")
+def _as_lines(context: Any, value: Any) -> bytes:
+    return str(value).encode("utf-8", "replace")
+
+
 @cache
 def document() -> Any:
     """The document as it is served, less what the generator cannot read, which is spelled out for it."""
@@ -138,6 +143,8 @@ def scene(tenant: Account, other_tenant: Account) -> Scene:
         "messageId": [first["id"], reply["id"], said["id"]],
         "notificationId": notifications,
         "fileId": [upload(tenant.api).data["id"]],
+        "importId": [tenant.api.post("/imports", {}).data["id"]],
+        "position": ["0"],
         "name": ["👍"],
         "tenantId": [str(other_tenant.id), other_tenant.tenant.subdomain],
     }
@@ -157,6 +164,7 @@ _NAMES = {
     "participantIds": "userId",
     "mentions": "userId",
     "userIds": "userId",
+    "blockedUserId": "userId",
     "replyToId": "messageId",
     "messageIds": "messageId",
 }
@@ -233,6 +241,11 @@ def can_be_broken(label: str) -> bool:
     """Whether there is anything in a call that could break the document."""
     operation = operations()[label]
     return bool(operation.body) or bool(operation.path_parameters) or bool(operation.query)
+
+
+def test_every_id_in_a_path_is_of_something_that_is_there(scene: Scene) -> None:
+    named = {parameter.name for operation in operations().values() for parameter in operation.path_parameters}
+    assert {_NAMES.get(name, name) for name in named} <= scene.ids.keys(), "put one of it in the scene"
 
 
 @pytest.mark.parametrize("label", sorted(operations()))
