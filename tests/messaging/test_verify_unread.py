@@ -1,6 +1,7 @@
 """`manage.py verify_unread`: drift of every kind is found, told and mended; what is right is left alone."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 from uuid import UUID
@@ -10,9 +11,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from messaging.models import Conversation, Message, Participant
 from messaging.queries.unread import recount, unread_counts
+from messaging.services import retention
 from messaging.services.verification import verify_unread
 from tenants.scope import tenant_scope
 from tests.accounts import Account
@@ -150,6 +153,22 @@ def test_where_retention_took_the_beginning_numbers_go_on(tenant: Account, scene
     with tenant_scope(tenant):
         bob = UUID(scene.bob["id"])
         assert unread_counts(bob, [scene.id])[scene.id] == recount(scene.id)[bob] == 2
+
+
+def test_a_purge_leaves_no_drift(tenant: Account, scene: Scene) -> None:
+    now = timezone.now()
+    with tenant_scope(tenant):
+        old = now - timedelta(days=100)
+        Message.objects.filter(conversation_id=scene.id, seq__lte=4).update(created_at=old, recorded_at=old)
+        Conversation.objects.filter(pk=scene.id).update(oldest_at=old)
+    assert retention.purge(tenant.tenant, cutoff=now - timedelta(days=30), now=now).messages == 4
+    assert run(tenant)[0] == 0
+    first = tenant.api.get(f"/messages/conversations/{scene.room['id']}").data["messages"][0]
+    for person in (scene.ada, scene.bob, scene.cyd):
+        as_person = tenant.api.acting_as(person["id"])
+        assert as_person.post(f"/conversations/{scene.room['id']}/unread", {"messageId": first["id"]}).status == 200
+    tenant.message(scene.room, scene.cyd)
+    assert run(tenant)[0] == 0
 
 
 def test_where_retention_took_everything_the_total_stands(tenant: Account, scene: Scene) -> None:
