@@ -40,7 +40,7 @@ class TenantView(ApiView):
     def entered(self, call: Call) -> Iterator[None]:
         self.require_scope(call)
         caller: Caller = call.caller
-        with tenant_scope(caller.tenant):
+        with tenant_scope(caller.tenant, at_one_moment=call.request.method == "GET"):
             yield
 
     def require_scope(self, call: Call) -> None:
