@@ -168,6 +168,14 @@ def test_files(place: Place, quickstart: list[dict[str, object]]) -> None:
     ]
 
 
+def test_importing(place: Place, quickstart: list[dict[str, object]]) -> None:
+    (code,) = blocks("docs/guides/import.md", "python")
+    assert place.run(sys.executable, "-c", code) == ""
+    history = place.get("/messages/conversations/order-2019-0302").json()["data"]
+    first, answer = history["messages"]
+    assert (first["createdAt"], answer["replyToId"]) == ("2019-03-02T01:01:12.000Z", first["id"])
+
+
 @pytest.mark.parametrize("language", ["python", "js", "php"])
 def test_tokens_that_integrators_sign(place: Place, quickstart: list[dict[str, object]], language: str) -> None:
     (code,) = blocks("docs/guides/tokens.md", language)

@@ -115,3 +115,18 @@ async def test_what_is_refused_before_django_is_asked_is_named_and_readable_too(
     assert response.json()["error"]["requestId"] == response.headers["X-Request-Id"] == "mine-1"
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert "X-Request-Id" in response.headers["Access-Control-Expose-Headers"]
+
+
+async def test_only_chunks_of_imports_may_be_larger_than_other_bodies(ask: Ask) -> None:
+    job = (await ask("POST", "/imports", json={})).json()["data"]["id"]
+
+    async def feed(size: int, path: str = f"/imports/{job}/chunks") -> httpx.Response:
+        headers = {"content-type": "application/x-ndjson"}
+        return await ask("POST", path, params={"position": 0}, content=b" " * (size - 1) + b"\n", headers=headers)
+
+    too_much = await feed(8 * 1024 * 1024 + 1)
+    assert (too_much.status_code, too_much.json()["error"]["code"]) == (413, "payload_too_large")
+    elsewhere = await feed(1024 * 1024 + 1, f"/imports/{job}/finish")
+    assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (413, "payload_too_large")
+    taken = await feed(8 * 1024 * 1024)
+    assert (taken.status_code, taken.json()["data"]["import"]["positionBytes"]) == (200, 8 * 1024 * 1024)
