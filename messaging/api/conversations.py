@@ -24,8 +24,17 @@ LIST_QUERY = (
     Param("externalId", description="Only the one with this external id."),
     Param("metadata", maximum=2000, description="A JSON object that their metadata contains."),
     Param("updatedSince", "timestamp", description="Only those where something happened since then."),
+    *(
+        Param(name, choices=("exclude", "only", "include"), default=default, description=description)
+        for name, default, description in (
+            ("hidden", "exclude", "Those that the acting user hid; the next message shows them again."),
+            ("archived", "include", "Those that the acting user archived."),
+            ("pinned", "include", "Those that the acting user pinned."),
+        )
+    ),
     Param("unreadOnly", "boolean", default=False, description="Only those with unread messages, for the acting user."),
 )
+_WANTED = {"exclude": False, "only": True, "include": None}
 CHANGE_ERRORS = ("conversation_not_found", "user_not_found", "permission_denied")
 CREATE_ERRORS = ("id_conflict", "user_not_found", "conversation_not_found", "conflict")
 
@@ -81,6 +90,9 @@ def _filter(call: Call) -> ConversationFilter:
         metadata=metadata,
         updated_since=query["updatedSince"],
         unread_only=query["unreadOnly"],
+        hidden=_WANTED[query["hidden"]],
+        archived=_WANTED[query["archived"]],
+        pinned=_WANTED[query["pinned"]],
     )
 
 

@@ -110,7 +110,8 @@ def list_participants(
 @dataclass(frozen=True, slots=True)
 class ConversationFilter:
     """Which conversations a list shows; None: whatever. `participant_id` is somebody who is in them, `metadata` JSON
-    text that theirs contains. `unread_only` means the viewer's unread messages, and nothing without a viewer."""
+    text that theirs contains. `unread_only`, `hidden`, `archived` and `pinned` are about the viewer's own place, and
+    mean nothing without a viewer."""
 
     type: str | None = None
     participant_id: UUID | None = None
@@ -118,6 +119,9 @@ class ConversationFilter:
     metadata: str | None = None
     updated_since: datetime | None = None
     unread_only: bool = False
+    hidden: bool | None = None
+    archived: bool | None = None
+    pinned: bool | None = None
 
 
 _CONDITIONS = {
@@ -128,6 +132,11 @@ _CONDITIONS = {
     "external_id": "c.external_id = %(external_id)s",
     "metadata": "c.metadata @> %(metadata)s::jsonb",
     "updated_since": "c.last_event_at >= %(updated_since)s",
+}
+_CONDITIONS_OF_PLACE = {
+    "hidden": "COALESCE(p.hidden_at_index = c.message_count, FALSE) = %(hidden)s",
+    "archived": "p.archived = %(archived)s",
+    "pinned": "p.pinned = %(pinned)s",
 }
 _VIEWER = "JOIN messaging_participant p ON p.conversation_id = c.id AND p.user_id = %(user)s"
 _BEFORE = "(COALESCE(c.last_message_at, c.created_at), c.id) < (%(at)s, %(id)s)"
@@ -144,8 +153,10 @@ def list_conversations(
     if before is not None:
         conditions.append(_BEFORE)
         parameters |= {"at": before[0], "id": before[1]}
-    if wanted.unread_only and user_id is not None:
-        conditions.append(f"{UNREAD_OF_PLACE} > 0")
+    if user_id is not None:
+        conditions += [condition for name, condition in _CONDITIONS_OF_PLACE.items() if chosen[name] is not None]
+        if wanted.unread_only:
+            conditions.append(f"{UNREAD_OF_PLACE} > 0")
     statement = " ".join(
         [
             "SELECT c.id FROM messaging_conversation c",

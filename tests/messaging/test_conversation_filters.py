@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.accounts import Account
+from tests.api import Api
 
 
 def listed(answer: Any) -> list[str]:
@@ -66,3 +67,38 @@ def test_metadata_must_be_an_object(tenant: Account, several: dict[str, Any], me
 
 def test_a_participant_who_is_nobody_is_not_found(tenant: Account) -> None:
     tenant.api.get("/conversations", {"participant": "nobody"}).refuses(404, "user_not_found")
+
+
+def test_what_a_user_set_for_themselves_chooses(tenant: Account) -> None:
+    ada, bob = tenant.users(2)
+    hidden, archived, pinned, plain = [tenant.conversation(ada, bob) for _ in range(4)]
+    adas, bobs = tenant.user_api(ada), tenant.user_api(bob)
+    for room, change in ((hidden, "hidden"), (archived, "archived"), (pinned, "pinned")):
+        assert adas.patch(f"/conversations/{room['id']}/membership", {change: True}).status == 200
+
+    def listed(api: Api, **query: str) -> set[str]:
+        return {conversation["id"] for conversation in api.get("/conversations", query).data}
+
+    everything = {room["id"] for room in (hidden, archived, pinned, plain)}
+    assert listed(adas) == everything - {hidden["id"]}
+    assert listed(adas, hidden="include") == everything
+    assert listed(adas, hidden="only") == {hidden["id"]}
+    assert listed(adas, archived="only") == {archived["id"]}
+    assert listed(adas, archived="exclude", pinned="exclude") == {plain["id"]}
+    assert listed(adas, pinned="only") == {pinned["id"]}
+    assert listed(bobs) == listed(tenant.api) == listed(tenant.api, hidden="only") == everything
+    assert adas.get("/conversations", {"hidden": "true"}).pointers == ["/hidden"]
+
+
+def test_a_hidden_conversation_comes_back_with_its_next_message(tenant: Account) -> None:
+    ada, bob = tenant.users(2)
+    room = tenant.conversation(ada, bob)
+    tenant.message(room, bob)
+    adas = tenant.user_api(ada)
+    for _ in range(2):
+        adas.patch(f"/conversations/{room['id']}/membership", {"hidden": True})
+        assert adas.get("/conversations").data == []
+        assert adas.get(f"/conversations/{room['id']}").data["membership"]["hidden"] is True
+        tenant.message(room, bob)
+        (shown,) = adas.get("/conversations").data
+        assert shown["membership"]["hidden"] is False
