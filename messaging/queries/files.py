@@ -10,8 +10,8 @@ from django.db import connection
 _SEEN = """EXISTS (
   SELECT 1 FROM messaging_messagefile l
   JOIN messaging_message m ON m.id = l.message_id
-  JOIN messaging_participant p ON p.conversation_id = m.conversation_id AND p.user_id = d.user_id
-    AND m.seq >= p.visible_from_seq
+  JOIN messaging_conversation c ON c.id = m.conversation_id AND m.seq > c.purged_seq
+  JOIN messaging_participant p ON p.conversation_id = c.id AND p.user_id = d.user_id AND m.seq >= p.visible_from_seq
   WHERE l.file_id = f.id AND NOT EXISTS (
     SELECT 1 FROM messaging_userblock b WHERE b.blocker_id = d.user_id AND b.blocked_id = m.sender_id))"""
 
