@@ -111,6 +111,8 @@ class _Queues(Collector):
         with suppress(DatabaseError):
             backlog = outbox.backlog()
             yield GaugeMetricFamily("messagecore_outbox_backlog", "Outbox rows that wait to be handled", value=backlog)
+            unindexed = outbox.backlog(outbox.Mark.INDEXED)
+            yield GaugeMetricFamily("messagecore_search_backlog", "Outbox rows that search waits for", value=unindexed)
         waiting = _queue_length()
         if waiting is not None:
             tasks = GaugeMetricFamily("messagecore_task_queue_length", "Celery tasks waiting", labels=["queue"])

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from messaging.services import retention
 from messaging.services.files import remove_bytes
+from messaging.services.indexing import index_outbox_rows
 from messaging.services.notifications import PresenceUnavailable, handle_outbox_rows
 from quotas.models import Subscription
 from tenants import outbox, removals
@@ -36,6 +37,23 @@ def sweep_outbox() -> int:
         if count < SWEEP_ROWS:
             break
     return handled
+
+
+@shared_task(ignore_result=True)
+def index_messages() -> int:
+    """Lets search know of what was sent, edited and deleted, oldest first, until nothing waits or SWEEP_ROUNDS are
+    done.
+
+    Any number may run at once, beside `sweep_outbox`, which has a mark of its own. Started every second; a run that
+    finds nothing costs one index look.
+    """
+    indexed = 0
+    for _ in range(SWEEP_ROUNDS):
+        count = outbox.drain(index_outbox_rows, limit=SWEEP_ROWS, now=timezone.now(), mark=outbox.Mark.INDEXED)
+        indexed += count
+        if count < SWEEP_ROWS:
+            break
+    return indexed
 
 
 REMOVED_TOGETHER = 50

@@ -1,8 +1,9 @@
 """Writing and draining the outbox: the one module that knows its table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -13,13 +14,18 @@ SELECT %s, * FROM unnest(%s::text[], %s::uuid[], %s::bigint[], %s::uuid[], %s::t
 
 _CLAIM = """
 SELECT id, tenant_id, type, conversation_id, seq, subject_id, recorded_at FROM public.tenants_outboxevent
-WHERE handled_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
+WHERE {mark} IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
 
-_MARK = "UPDATE public.tenants_outboxevent SET handled_at = %s WHERE id = ANY(%s)"
+_MARK = "UPDATE public.tenants_outboxevent SET {mark} = %s WHERE id = ANY(%s)"
 
-_BACKLOG = (
-    "SELECT count(*) FROM (SELECT 1 FROM public.tenants_outboxevent WHERE handled_at IS NULL LIMIT 100000) waiting"
-)
+_BACKLOG = "SELECT count(*) FROM (SELECT 1 FROM public.tenants_outboxevent WHERE {mark} IS NULL LIMIT 100000) waiting"
+
+
+class Mark(StrEnum):
+    """Who has seen to a row: the table's column. Each sweep drains by its own, whatever becomes of the others."""
+
+    HANDLED = "handled_at"
+    INDEXED = "indexed_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +71,36 @@ def write(tenant_id: UUID, promises: Sequence[Promise]) -> None:
         )
 
 
-def drain(handle: Callable[[Sequence[OutboxRow]], None], *, limit: int, now: datetime) -> int:
-    """Hands up to `limit` unhandled rows to `handle` in one transaction and marks them handled if it returns.
+def drain(
+    handle: Callable[[Sequence[OutboxRow]], Collection[int] | None],
+    *,
+    limit: int,
+    now: datetime,
+    mark: Mark = Mark.HANDLED,
+) -> int:
+    """Hands up to `limit` rows without the mark to `handle` in one transaction and marks them if it returns, except for
+    those whose ids it returns: they come again.
 
     Several sweepers may drain at once: a claimed row is locked and skipped by the others. If `handle` raises, or the
-    process dies, everything it wrote is rolled back with the claim and the rows come again. Returns how many.
+    process dies, everything it wrote is rolled back with the claim and the rows come again. Returns how many it marked.
     """
+    done: list[int] = []
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(_CLAIM, [limit])
+            cursor.execute(_CLAIM.format(mark=mark), [limit])
             rows = [OutboxRow(*row) for row in cursor.fetchall()]
         if rows:
-            handle(rows)
+            again = frozenset(handle(rows) or ())
+            done = [row.id for row in rows if row.id not in again]
             with connection.cursor() as cursor:
-                cursor.execute(_MARK, [now, [row.id for row in rows]])
-    return len(rows)
+                cursor.execute(_MARK.format(mark=mark), [now, done])
+    return len(done)
 
 
-def backlog() -> int:
-    """How many rows wait, counted up to 100,000."""
+def backlog(mark: Mark = Mark.HANDLED) -> int:
+    """How many rows wait for the mark, counted up to 100,000."""
     with connection.cursor() as cursor:
-        cursor.execute(_BACKLOG)
+        cursor.execute(_BACKLOG.format(mark=mark))
         row = cursor.fetchone()
         assert row is not None
         return int(row[0])

@@ -15,6 +15,7 @@ CELERY_TIMEZONE = "UTC"
 # A tick that finds the queue full adds nothing, so each tick expires before the next but one.
 CELERY_BEAT_SCHEDULE = {
     "sweep-outbox": {"task": "messaging.tasks.sweep_outbox", "schedule": 1.0, "options": {"expires": 2.0}},
+    "index-messages": {"task": "messaging.tasks.index_messages", "schedule": 1.0, "options": {"expires": 2.0}},
     "sweep-removals": {"task": "messaging.tasks.sweep_removals", "schedule": 5.0, "options": {"expires": 10.0}},
     "purge-expired": {"task": "messaging.tasks.purge_expired", "schedule": 3600.0, "options": {"expires": 3600.0}},
     "mirror-usage": {"task": "quotas.tasks.mirror_usage", "schedule": 2.0, "options": {"expires": 4.0}},

@@ -16,6 +16,7 @@ from messaging.models import Conversation, ConversationType, Message, Participan
 from messaging.queries.conversations import view_conversations
 from messaging.queries.files import unlink_conversation
 from messaging.queries.identity import resolve
+from messaging.queries.indexing import remove_conversation
 from messaging.services import files, log
 from messaging.services.log import Entry
 from messaging.services.users import IdConflict
@@ -169,6 +170,7 @@ def delete_conversation(*, tenant_id: UUID, conversation: Conversation, actor: U
     outbox.write(tenant_id, [Promise("conversation_deleted", locked.id, None, None, now)])
     linked = unlink_conversation(locked.id)
     Message.objects.filter(conversation=locked).delete()
+    remove_conversation(locked.id)
     locked.delete()
     files.release_files(tenant_id, linked)
     log.announce(

@@ -26,6 +26,7 @@ from messaging.models import (
 )
 from messaging.queries.files import Use
 from messaging.queries.identity import resolve
+from messaging.queries.indexing import remove_entries
 from messaging.queries.sending import members_among
 from messaging.services import files, log, mentions
 from messaging.services.log import Entry
@@ -161,6 +162,7 @@ def delete_message(*, tenant_id: UUID, access: MessageAccess, actor: User | None
     message.content, message.mentions, message.metadata, message.reaction_count = {}, [], {}, 0
     message.deleted_at = message.updated_at = now
     message.save(update_fields=["content", "mentions", "metadata", "reaction_count", "deleted_at", "updated_at"])
+    remove_entries([message.id])
     log.append(tenant_id, locked, [Entry("message_deleted", message.id, {}, message.sender_id)], actor=actor, now=now)
     return message
 

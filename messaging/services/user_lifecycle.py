@@ -17,9 +17,9 @@ from messaging.models import (
     Participant,
     PinnedMessage,
     Reaction,
-    SearchEntry,
     User,
 )
+from messaging.queries.indexing import remove_of_sender
 from messaging.services import files, log
 from messaging.services.log import Entry
 from messaging.services.participants import take_out
@@ -109,12 +109,12 @@ def _erase_messages(tenant_id: UUID, conversation: Conversation, user: User) -> 
     MessageRevision.objects.filter(message__in=own.values("id")).delete()
     Reaction.objects.filter(message__in=own.values("id")).delete()
     PinnedMessage.objects.filter(message__in=own.values("id")).delete()
-    SearchEntry.objects.filter(message__in=own.values("id")).delete()
     if alive:
         now = log.advance(conversation, events=len(alive))
         own.filter(deleted_at=None).update(deleted_at=now, updated_at=now)
         _uncount_replies(alive)
     own.update(content={}, metadata={}, mentions=[], reaction_count=0, client_message_id=None)
+    remove_of_sender(user.id, conversation.id)
     if alive:
         entries = [Entry("message_deleted", message_id, {}, user.id) for message_id in alive]
         log.append(tenant_id, conversation, entries, actor=None, now=now)

@@ -82,7 +82,7 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_catalogue_is_there() -> None:
-    names = "blocks commands content errors events files imports log objects platform requests"
+    names = "blocks commands content errors events files imports log objects platform requests search"
     assert list(FILES) == [f"{name}.json" for name in names.split()]
 
 

@@ -19,7 +19,7 @@ from pytest_django import DjangoDbBlocker
 from messagecore.kernel import catalogue
 from messagecore.kernel.api.operations import Operation
 from messaging.models import Notification
-from messaging.tasks import sweep_outbox
+from messaging.tasks import index_messages, sweep_outbox
 from tenants.api.views import PlatformView, TenantView
 from tenants.scope import tenant_scope
 from tests.accounts import Account, drop_account, open_test_account
@@ -29,6 +29,7 @@ from tests.snapshots import contents
 pytestmark = pytest.mark.core
 
 SECRET = "for our eyes only"
+ASKED = {"q": SECRET}
 NOWHERE = "019a2f53-b8f0-7d26-b3a9-1e5c7d904f62"
 
 
@@ -114,6 +115,7 @@ def _fill(account: Account) -> dict[str, list[str]]:
         "POST", "/files", SECRET.encode(), content_type="text/plain", query={"name": f"{SECRET}.txt"}
     )
     sweep_outbox()
+    index_messages()
     with tenant_scope(account):
         notification = Notification.objects.get()
     job = account.api.post("/imports", {"name": SECRET}).data
@@ -169,9 +171,12 @@ def _theirs_for(name: str, value: Any, ids: dict[str, list[str]], place: int) ->
 def ask(caller: Api, route: Route, path: str, body: Any) -> Answer:
     """With the query parameters that the route cannot do without."""
     required = [param for param in route.operation.query if param.required]
-    fillable = all(param.choices or param.kind == "integer" for param in required)
+    fillable = all(param.name in ASKED or param.choices or param.kind == "integer" for param in required)
     assert fillable, f"say in this file what to ask of {route}"
-    query = {param.name: param.choices[0] if param.choices else param.minimum for param in required}
+    query = {
+        param.name: ASKED.get(param.name) or (param.choices[0] if param.choices else param.minimum)
+        for param in required
+    }
     if route.operation.raw_body is not None:
         return caller.raw(route.method, path, b"", content_type=route.operation.raw_body, query=query)
     return caller.request(route.method, path, body=body, query=query)

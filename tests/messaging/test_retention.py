@@ -200,7 +200,9 @@ def test_what_hangs_on_a_message_goes_with_it(tenant: Account, scene: Scene) -> 
             MessageReport.objects.create(
                 message_id=message["id"], reporter_id=scene.cyd["id"], reason="spam", created_at=now()
             )
-            SearchEntry.objects.create(message_id=message["id"], created_at=now(), terms="")
+            SearchEntry.objects.create(
+                message_id=message["id"], conversation_id=scene.room["id"], seq=1, created_at=now(), terms=""
+            )
         assert linked is not None
     # The second half is the newer one: put it behind the boundary.
     sweep_outbox()
