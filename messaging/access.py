@@ -1,13 +1,20 @@
 """The one door to objects of a tenant: who acts, and what they may see. What they may not see is not found."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from django.utils import timezone
+
+from messagecore.kernel import wire
 from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging.models import Conversation, Participant, User
 from messaging.queries.messages import Viewpoint
 from tenants.cards import Caller
 from tenants.services.authentication import InvalidToken, check_not_revoked
+
+FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
+"""`User.banned_until` of a ban without an end."""
 
 
 class ActingUserRequired(Refusal):
@@ -16,6 +23,15 @@ class ActingUserRequired(Refusal):
 
 class UserInactive(Refusal):
     code = "user_inactive"
+
+
+class UserBanned(Refusal):
+    """`details.until`: when the ban ends; null: never."""
+
+    code = "user_banned"
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(details={"until": wire.timestamp(until) if until < FOREVER else None})
 
 
 class UserNotFound(NotFound):
@@ -59,7 +75,7 @@ def find_acting_user(caller: Caller) -> User | None:
     """The user that the caller acts as: the token's, or the one a secret key names; None: the integrator itself.
 
     Raises UserNotFound for an acting user, InvalidToken for a token's user, who does not exist; InvalidToken for a
-    token that was revoked for its user; UserInactive.
+    token that was revoked for its user; UserInactive, UserBanned.
     """
     if caller.claims is not None:
         user = User.objects.filter(external_user_id=caller.claims.external_user_id).first()
@@ -72,7 +88,14 @@ def find_acting_user(caller: Caller) -> User | None:
         return None
     if not user.is_active:
         raise UserInactive
+    check_not_banned(user, now=timezone.now())
     return user
+
+
+def check_not_banned(user: User, *, now: datetime) -> None:
+    """Raises UserBanned during a ban from the whole tenant; one that is over is none."""
+    if user.banned_until is not None and user.banned_until > now:
+        raise UserBanned(user.banned_until)
 
 
 def get_acting_user(caller: Caller) -> User:

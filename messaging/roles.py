@@ -20,6 +20,7 @@ class Action(StrEnum):
     ADD_PARTICIPANTS = "add_participants"
     CHANGE_ROLES = "change_roles"
     REMOVE_PARTICIPANTS = "remove_participants"
+    BAN = "ban"
 
 
 ALLOWED: dict[Action, frozenset[Role]] = {
@@ -36,6 +37,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     Action.CHANGE_ROLES: frozenset({Role.OWNER, Role.ADMIN}),
     Action.ADD_PARTICIPANTS: frozenset({Role.OWNER, Role.ADMIN}),
     Action.REMOVE_PARTICIPANTS: frozenset({Role.OWNER, Role.ADMIN}),
+    Action.BAN: frozenset({Role.OWNER, Role.ADMIN}),
 }
 
 

@@ -13,6 +13,7 @@ from pytest_django import DjangoDbBlocker
 
 from messaging import ports
 from messaging.ports import FixedPresence, RecordingAnnouncer
+from messaging.services.filters import forget_cached_filters
 from quotas.services import limits
 from quotas.services.limits import forget_cached_limits
 from tenants.services import authentication, provisioning
@@ -65,6 +66,7 @@ def _fresh_process() -> Iterator[None]:
     yield
     forget_cached_credentials()
     forget_cached_limits()
+    forget_cached_filters()
     provisioning._plans.clear()
     ports.announcer.cache_clear()
     ports.presence_reader.cache_clear()

@@ -24,6 +24,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Users", "description": "The end users of the integrator's product, and their tokens."},
         {"name": "Conversations", "description": "Where users talk, and who is in there."},
         {"name": "Messages", "description": "What is said, and what is done to it."},
+        {"name": "Moderation", "description": "Bans, filters, the review queue, and reports of messages."},
         {"name": "Files", "description": "What messages link to."},
         {"name": "Settings", "description": "What the tenant chose for all of its conversations."},
         {"name": "Imports", "description": "Bringing users, conversations and messages from elsewhere, in bulk."},

@@ -215,7 +215,7 @@ class ConversationJoin(TenantView):
         summary="Join a channel",
         tag="Conversations",
         response="Conversation",
-        errors=("conversation_not_found", "user_not_found", "acting_user_required"),
+        errors=("conversation_not_found", "user_not_found", "acting_user_required", "banned_from_conversation"),
         scope="conversations:write",
         description="Channels are open to the tenant's users; other conversations are joined by being added.",
     )
@@ -292,7 +292,13 @@ class ConversationParticipants(TenantView):
         tag="Conversations",
         request="AddParticipants",
         response="Conversation",
-        errors=("conversation_not_found", "user_not_found", "permission_denied", "conflict"),
+        errors=(
+            "conversation_not_found",
+            "user_not_found",
+            "permission_denied",
+            "conflict",
+            "banned_from_conversation",
+        ),
         scope="conversations:write",
         description="Who is in already is left as they are. `showHistory: false`: newcomers see what comes after them.",
     )

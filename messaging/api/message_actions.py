@@ -13,6 +13,7 @@ from messaging.models import Message, MessageRevision, Reaction, User
 from messaging.queries import messages as queries
 from messaging.queries.threads import thread_participants
 from messaging.services import messages as services
+from messaging.services.filters import MessageHeld
 from messaging.services.messages import MessageAccess, access_message
 from tenants.api.views import TenantView
 
@@ -51,7 +52,7 @@ class MessageDetail(TenantView):
         tag="Messages",
         request="EditMessage",
         response="Message",
-        errors=CHANGED,
+        errors=(*CHANGED, "message_rejected"),
         scope="messages:write",
         description="Its author may, and a secret key that acts as nobody. What it said before is kept.",
     )
@@ -166,7 +167,7 @@ class MessageForward(TenantView):
         scope="messages:write",
         description="Says the same again in another conversation, as the acting user's own message.",
     )
-    def post(self, call: Call, messageId: str) -> Reply:  # noqa: N803
+    def post(self, call: Call, messageId: str) -> Reply | MessageHeld:  # noqa: N803
         user = get_acting_user(call.caller)
         sent = services.forward_message(
             tenant_id=call.caller.tenant.id,

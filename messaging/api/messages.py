@@ -6,6 +6,7 @@ from messagecore.kernel.api.operations import Call, Param, Reply, limit_param, o
 from messaging import rendering
 from messaging.access import ActingUserRequired, UserNotFound, access_conversation, find_acting_user, get_acting_user
 from messaging.queries.history import HistoryRequest, read_history
+from messaging.services.filters import MessageHeld
 from messaging.services.sending import Sent, draft_from_body, send_message
 from tenants.api.views import TenantView
 
@@ -21,11 +22,15 @@ SEND_ERRORS = (
     "permission_denied",
     "idempotency_conflict",
     "message_quota_exceeded",
+    "message_rejected",
+    "message_held",
 )
 
 
-def rendered_send(sent: Sent, *, status: int = 200) -> Reply:
-    """The message; a header says that it was there before."""
+def rendered_send(sent: Sent | MessageHeld, *, status: int = 200) -> Reply | MessageHeld:
+    """The message; a header says that it was there before. What is held is a refusal, answered after the commit."""
+    if isinstance(sent, MessageHeld):
+        return sent
     headers = {"Idempotent-Replayed": "true"} if sent.replayed else {}
     return Reply(rendering.render_message(sent.message), status=status, headers=headers)
 
@@ -44,8 +49,8 @@ class SendMessage(TenantView):
             "A secret key names the sender by `senderId` or `X-Acting-User`; a user token is its own sender."
         ),
     )
-    def post(self, call: Call) -> Reply:
-        sender = _sender(call)
+    def post(self, call: Call) -> Reply | MessageHeld:
+        sender = sender_of(call, call.body)
         sent = send_message(
             tenant_id=call.caller.tenant.id,
             draft=draft_from_body(call.body, sender=sender, hides_conversation=not call.caller.is_integrator),
@@ -54,9 +59,9 @@ class SendMessage(TenantView):
         return rendered_send(sent)
 
 
-def _sender(call: Call) -> str:
-    """Whose message it is. A user cannot send as somebody else: for them others do not exist."""
-    named = call.body.get("senderId")
+def sender_of(call: Call, body: dict[str, Any]) -> str:
+    """Whose message a `SendMessage` body is. A user cannot send as somebody else: for them others do not exist."""
+    named = body.get("senderId")
     if call.caller.is_integrator and call.caller.claims is None:
         if (sender := named or call.caller.acting_user) is None:
             raise ActingUserRequired

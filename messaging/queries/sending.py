@@ -9,6 +9,8 @@ from uuid import UUID
 import psycopg
 from django.db import IntegrityError, connection
 
+from messaging.queries.moderation import HeldState
+
 
 @dataclass(frozen=True, slots=True)
 class LockedConversation:
@@ -38,11 +40,13 @@ class DraftState:
 
     role: str | None
     sender_is_active: bool
+    sender_banned_until: datetime | None
     sender_external_id: str
     sender_display_name: str | None
     sender_avatar_url: str | None
     earlier_message_id: UUID | None
     earlier_digest: bytes | None
+    held: HeldState | None
     reply_exists: bool
     thread_id: UUID | None
     reply_count: int
@@ -90,9 +94,9 @@ FROM messaging_conversation
 WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
 
 _CHECK = """
-SELECT p.role, COALESCE(u.is_active, FALSE), COALESCE(u.external_user_id, ''), u.display_name, u.avatar_url,
-       m.id, m.body_digest, r.id IS NOT NULL, COALESCE(r.thread_id, r.id), COALESCE(t.reply_count, 0),
-       p.last_sent_at,
+SELECT p.role, COALESCE(u.is_active, FALSE), u.banned_until, COALESCE(u.external_user_id, ''), u.display_name,
+       u.avatar_url, m.id, m.body_digest, h.id, h.status, h.body_digest, r.id IS NOT NULL,
+       COALESCE(r.thread_id, r.id), COALESCE(t.reply_count, 0), p.last_sent_at,
        EXISTS (SELECT 1 FROM messaging_conversation c
                JOIN messaging_participant o ON o.conversation_id = c.id AND c.type = 'direct'
                JOIN messaging_userblock b ON b.blocker_id = o.user_id AND b.blocked_id = d.sender_id
@@ -102,6 +106,7 @@ FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[]) WITH ORDINALITY
 LEFT JOIN messaging_user u ON u.id = d.sender_id
 LEFT JOIN messaging_participant p ON p.conversation_id = d.conversation_id AND p.user_id = d.sender_id
 LEFT JOIN messaging_message m ON m.sender_id = d.sender_id AND m.client_message_id = d.client_message_id
+LEFT JOIN messaging_heldmessage h ON h.sender_id = d.sender_id AND h.client_message_id = d.client_message_id
 LEFT JOIN messaging_message r ON r.id = d.reply_to_id AND r.conversation_id = d.conversation_id
   AND r.seq >= p.visible_from_seq
   AND r.seq > (SELECT c.purged_seq FROM messaging_conversation c WHERE c.id = r.conversation_id)
@@ -134,8 +139,8 @@ WITH written AS (
     %(last_ids)s::uuid[]) AS a(id, last_seq, message_count, unread_total, last_message_id)
   WHERE c.id = a.id
 ), read AS (
-  UPDATE messaging_participant p SET last_read_seq = s.seq, read_index = s.unread_index, own_since_read = 0,
-    last_sent_at = %(now)s
+  UPDATE messaging_participant p SET last_read_seq = s.seq, last_delivered_seq = s.seq, read_index = s.unread_index,
+    own_since_read = 0, last_sent_at = %(now)s
   FROM (SELECT DISTINCT ON (conversation_id, sender_id) * FROM unnest(%(conversations)s::uuid[], %(senders)s::uuid[],
     %(seqs)s::bigint[], %(unread_indexes)s::bigint[]) AS r(conversation_id, sender_id, seq, unread_index)
     ORDER BY conversation_id, sender_id, seq DESC) s
@@ -165,7 +170,8 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
     """One state for each draft, in order. To be asked under the conversations' locks: removal of a participant and an
     earlier send of the same `client_message_id` take the same locks, so what they committed is seen here.
 
-    ORM: four `in_bulk`s (users, participants, messages by client id, replied messages) joined in Python.
+    ORM: five `in_bulk`s (users, participants, messages and held messages by client id, replied messages) joined in
+    Python.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -181,11 +187,13 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
             DraftState(
                 role=role,
                 sender_is_active=is_active,
+                sender_banned_until=banned_until,
                 sender_external_id=external_id,
                 sender_display_name=name,
                 sender_avatar_url=avatar_url,
                 earlier_message_id=earlier_id,
                 earlier_digest=None if digest is None else bytes(digest),
+                held=None if held_id is None else HeldState(held_id, held_status, bytes(held_digest)),
                 reply_exists=reply_exists,
                 thread_id=thread_id,
                 reply_count=reply_count,
@@ -195,11 +203,15 @@ def check_drafts(drafts: Sequence[DraftKey]) -> list[DraftState]:
             for (
                 role,
                 is_active,
+                banned_until,
                 external_id,
                 name,
                 avatar_url,
                 earlier_id,
                 digest,
+                held_id,
+                held_status,
+                held_digest,
                 reply_exists,
                 thread_id,
                 reply_count,

@@ -27,7 +27,7 @@ FIELDS = ("text", "caption", "name", "title", "address")
 """The fields of a message's content that are searched."""
 
 # Scripts without spaces between words, and Hangul, whose words carry particles that nobody searches for.
-_RUN_RANGES = (
+RUN_RANGES = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Myanmar
     (0x1100, 0x11FF),  # Hangul Jamo
@@ -47,7 +47,7 @@ _RUN_RANGES = (
     (0x1AFF0, 0x1B16F),  # kana supplements
     (0x20000, 0x323AF),  # Han extensions
 )
-_RUN_STARTS = [first for first, _ in _RUN_RANGES]
+_RUN_STARTS = [first for first, _ in RUN_RANGES]
 
 # Half-width voiced sound marks are letters to Unicode, and half-width Hangul composes like Jamo does.
 _EXTENDING = frozenset(
@@ -210,6 +210,6 @@ def _kind(character: str) -> "Kind | _Unseen | _Mark | None":
         return None
     point = ord(character)
     place = bisect_right(_RUN_STARTS, point) - 1
-    if place >= 0 and point <= _RUN_RANGES[place][1]:
+    if place >= 0 and point <= RUN_RANGES[place][1]:
         return Kind.RUN
     return _MARK if category[0] == "M" else Kind.WORD

@@ -28,8 +28,10 @@ from messaging.queries.files import Use
 from messaging.queries.identity import resolve
 from messaging.queries.indexing import remove_entries
 from messaging.queries.sending import members_among
-from messaging.services import files, log, mentions
+from messaging.services import files, filters, log, mentions
+from messaging.services.filters import MessageHeld, MessageRejected
 from messaging.services.log import Entry
+from messaging.services.matching import Action as FilterAction
 from messaging.services.sending import (
     MAX_CONTENT_BYTES,
     MAX_METADATA_BYTES,
@@ -80,7 +82,8 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
     """Replaces the content, and mentions and metadata where given; what was there stays as a revision.
 
     Only the author may, and the integrator. Raises PermissionDenied, Conflict (deleted, or the system's),
-    ValidationFailed (content that its type does not allow), PayloadTooLarge.
+    ValidationFailed (content that its type does not allow), PayloadTooLarge, MessageRejected (by a filter, also by one
+    that holds messages: an edit cannot wait).
     """
     locked = log.lock(access.message.conversation_id)
     message = _current(access.message)
@@ -93,6 +96,7 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
     validation.validate("ContentByType", {"type": message.type, "content": change["content"]})
     require_bounded(change["content"], "/content", MAX_CONTENT_BYTES)
     require_bounded(change.get("metadata", {}), "/metadata", MAX_METADATA_BYTES)
+    content = _filtered(tenant_id, change["content"])
     file_id = files.linked_file(message.type, change["content"])
     if file_id is not None and message.sender_id is not None:
         files.link_edited(message.id, Use(message.sender_id, file_id, speaks_for_tenant=actor is None))
@@ -105,7 +109,7 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
         metadata=message.metadata,
         replaced_at=now,
     )
-    message.content = change["content"]
+    message.content = content
     if "mentions" in change:
         message.mentions = _mentioned(change["mentions"], locked.id)
     message.metadata = change.get("metadata", message.metadata)
@@ -115,9 +119,20 @@ def edit_message(*, tenant_id: UUID, access: MessageAccess, change: Mapping[str,
     return message
 
 
+def _filtered(tenant_id: UUID, content: dict[str, Any]) -> dict[str, Any]:
+    """The content as the tenant's filters let it pass. Raises MessageRejected."""
+    rules = filters.get_rules(tenant_id)
+    if rules is None:
+        return content
+    verdict = rules.judge(content)
+    if verdict.action in {FilterAction.HOLD, FilterAction.REJECT}:
+        raise MessageRejected
+    return verdict.content
+
+
 def forward_message(
     *, tenant_id: UUID, access: MessageAccess, body: Mapping[str, Any], user: User, hides_conversation: bool
-) -> Sent:
+) -> Sent | MessageHeld:
     """Repeats what a message says as the user's own, in the conversation that `body` names. It belongs to them: what
     becomes of the first one, or of its author, does not touch it. Neither mentions nor metadata are repeated.
 

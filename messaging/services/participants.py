@@ -5,19 +5,29 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.utils import timezone
+
 from messagecore.kernel import wire
-from messagecore.kernel.errors import Conflict, FieldError, PermissionDenied, ValidationFailed
+from messagecore.kernel.errors import Conflict, FieldError, PermissionDenied, Refusal, ValidationFailed
 from messaging import roles
 from messaging.access import ConversationNotFound, ParticipantNotFound, unknown_ids
 from messaging.events import Left, ToUser
 from messaging.models import Conversation, ConversationType, Participant, Role, User
 from messaging.queries.identity import resolve
-from messaging.queries.unread import unread_counts
-from messaging.rendering import render_membership
+from messaging.queries.moderation import banned_among
+from messaging.queries.unread import unread
+from messaging.rendering import delivered_seq, render_membership
+from messaging.rendering_moderation import render_end_of_ban
 from messaging.services import log
 from messaging.services.conversations import MAX_PARTICIPANTS, check_may, joined
 from messaging.services.log import Entry
 from messaging.services.system_messages import tell_membership
+
+
+class BannedFromConversation(Refusal):
+    """`details.users` names who is banned, with when it ends; null: never."""
+
+    code = "banned_from_conversation"
 
 
 def add_participants(
@@ -32,7 +42,8 @@ def add_participants(
     """Adds users, each with a `participant_added` in the log; who is in already is left as they are.
 
     Without `show_history` newcomers see the log from their own arrival on.
-    Raises ValidationFailed, Conflict (a direct conversation), PermissionDenied, ConversationNotFound.
+    Raises ValidationFailed, Conflict (a direct conversation), PermissionDenied, ConversationNotFound,
+    BannedFromConversation.
     """
     locked = log.lock(conversation.id)
     check_may(locked, actor, roles.Action.ADD_PARTICIPANTS)
@@ -57,11 +68,13 @@ def _enter(
     show_history: bool,
     actor: User | None,
 ) -> Conversation:
-    """Adds those of `wanted` who are not in yet, under the conversation's lock."""
+    """Adds those of `wanted` who are not in yet, under the conversation's lock. Raises BannedFromConversation."""
     present = set(Participant.objects.filter(conversation=locked, user_id__in=wanted).values_list("user_id", flat=True))
     newcomers = [user_id for user_id in wanted if user_id not in present]
     if not newcomers:
         return locked
+    if banned := banned_among(locked.id, newcomers, now=timezone.now()):
+        raise BannedFromConversation(details={"users": [render_end_of_ban(ban) for ban in banned]})
     if locked.participant_count + len(newcomers) > MAX_PARTICIPANTS:
         raise ValidationFailed([FieldError("/participantIds", f"at most {MAX_PARTICIPANTS} participants")])
     first_seq = locked.last_seq + 1
@@ -143,7 +156,7 @@ def take_out(tenant_id: UUID, locked: Conversation, user: User, *, actor: User |
 def join_channel(*, tenant_id: UUID, conversation: Conversation, user: User) -> Conversation:
     """Lets a user into a channel as a member; who is in already stays as they are.
 
-    Raises ConversationNotFound for anything but a channel: others are joined by being added.
+    Raises ConversationNotFound for anything but a channel: others are joined by being added; BannedFromConversation.
     """
     if conversation.type != ConversationType.CHANNEL:
         raise ConversationNotFound
@@ -192,6 +205,7 @@ def change_role(
                 "role": new_role,
                 "joinedAt": wire.timestamp(participant.joined_at),
                 "lastReadSeq": participant.last_read_seq,
+                "lastDeliveredSeq": delivered_seq(participant),
             },
         )
         for participant, new_role in moved
@@ -219,12 +233,12 @@ def change_membership(
     if "mutedUntil" in change:
         place.muted_until = wire.parse_timestamp(change["mutedUntil"]) if change["mutedUntil"] else None
     place.save(update_fields=["pinned", "archived", "hidden_at_index", "muted_until"])
+    now_unread = unread(user.id, [conversation.id])[conversation.id]
     data = {
         "conversationId": str(conversation.id),
         "conversationExternalId": conversation.external_id,
-        "membership": render_membership(
-            place, conversation, unread_counts(user.id, [conversation.id])[conversation.id]
-        ),
+        "lastSeq": now_unread.last_seq,
+        "membership": render_membership(place, conversation, now_unread.count),
         "timestamp": wire.timestamp(now),
     }
     log.announce(tenant_id, [ToUser(user.id, "membership_updated", data)])

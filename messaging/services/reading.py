@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.utils import timezone
+
 from messagecore.kernel import wire
 from messaging import rendering
 from messaging.access import find_acting_user
@@ -50,7 +52,7 @@ def read_log(tenant: TenantCard, conversation_id: UUID, first_seq: int, last_seq
 
 
 def identify(caller: Caller) -> User:
-    """The user of a caller whose token was verified. Raises UserNotFound, UserInactive, InvalidToken."""
+    """The user of a caller whose token was verified. Raises UserNotFound, UserInactive, UserBanned, InvalidToken."""
     with tenant_scope(caller.tenant):
         user = find_acting_user(caller)
     assert user is not None, "a socket's caller has a token"
@@ -85,7 +87,8 @@ def compare(tenant: TenantCard, conversation_ids: Sequence[UUID], user_ids: Sequ
     """Four statements: where the logs end, the users' membership marks, who may not be connected any more, and whom
     each blocks."""
     with tenant_scope(tenant):
-        present = set(User.objects.filter(id__in=user_ids, is_active=True).values_list("id", flat=True))
+        let_in = User.objects.filter(id__in=user_ids, is_active=True).exclude(banned_until__gt=timezone.now())
+        present = set(let_in.values_list("id", flat=True))
         return Comparison(
             last_seqs=log.last_seqs(conversation_ids),
             marks=log.membership_marks(user_ids),

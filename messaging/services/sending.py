@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,16 +17,21 @@ from messagecore.kernel import ids, metrics, wire
 from messagecore.kernel.errors import FieldError, PayloadTooLarge, PermissionDenied, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging import ports, roles
-from messaging.access import ConversationNotFound, MessageNotFound, UserInactive, UserNotFound
+from messaging.access import ConversationNotFound, MessageNotFound, UserBanned, UserInactive, UserNotFound
 from messaging.events import DurableEvent
+from messaging.models import HeldStatus
 from messaging.queries import messages as message_queries
+from messaging.queries import moderation
 from messaging.queries import sending as queries
 from messaging.queries.files import Use
 from messaging.queries.identity import resolve
 from messaging.queries.messages import MessageView, SenderView
+from messaging.queries.moderation import HeldState, NewHeld
 from messaging.queries.sending import Advance, DraftKey, DraftState, LockedConversation, NewMessage
 from messaging.rendering import render_new_message
-from messaging.services import files, mentions
+from messaging.services import files, filters, mentions
+from messaging.services.filters import MessageHeld, MessageRejected
+from messaging.services.matching import Action, Rules, Verdict
 from quotas.services.limits import get_limits
 from quotas.services.metering import message_quota_exceeded, take_messages
 
@@ -59,7 +64,8 @@ class Draft:
     """A message that somebody wants to send; its shape was checked against the catalogue.
 
     Ids may be the server's or the integrator's. `hides_conversation`: to this caller a conversation without the
-    sender does not exist; an integrator is told that the sender is not in it.
+    sender does not exist; an integrator is told that the sender is not in it. `reviewed_digest`: a moderator approved
+    it, so filters are not asked; it is the digest of what was sent at first, by which a repeat is known.
     """
 
     conversation: str
@@ -73,6 +79,7 @@ class Draft:
     silent: bool = False
     forwarded_from_id: UUID | None = None
     hides_conversation: bool = False
+    reviewed_digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
+    """`draft` is as it will be stored: masked. `verdict`: None without filters."""
+
     position: int
     draft: Draft
     key: DraftKey
@@ -94,6 +103,7 @@ class _Prepared:
     people: dict[str, UUID]
     use: Use | None
     digest: bytes
+    verdict: Verdict | None
 
 
 def draft_from_body(body: dict[str, Any], *, sender: str, hides_conversation: bool) -> Draft:
@@ -120,14 +130,16 @@ def send_messages(
     A refused draft costs nothing and harms no other. Outcomes hold once the transaction has committed; the
     announcement follows then. Refusals: ConversationNotFound, UserNotFound, UserInactive, NotAParticipant,
     PermissionDenied, Blocked, MessageNotFound (the replied one), ValidationFailed, PayloadTooLarge,
-    IdempotencyConflict, MessageQuotaExceeded.
+    IdempotencyConflict, MessageQuotaExceeded, UserBanned, MessageRejected, MessageHeld: what that one names is in the
+    review queue, which this transaction wrote.
 
     Locks the conversations in id order, the files that are linked to, then the month's quota row. A fixed number of
-    statements, whatever the batch; two more where there are files. Raises IntegrityError, for the whole batch, if the
-    same client message id is being sent at this very moment to another conversation.
+    statements, whatever the batch; two more where there are files, and two where something is held. Raises
+    IntegrityError, for the whole batch, if the same client message id is being sent at this very moment to another
+    conversation.
     """
     outcomes: list[Sent | Refusal | None] = [None] * len(drafts)
-    prepared = _prepare(drafts, outcomes)
+    prepared = _prepare(drafts, outcomes, filters.get_rules(tenant_id))
     locked = queries.lock_conversations(list({item.key.conversation_id for item in prepared}))
     states = queries.check_drafts([item.key for item in prepared]) if prepared else []
     members = _members_mentioned(prepared)
@@ -135,7 +147,8 @@ def send_messages(
 
     # The log's time, taken under the locks, never goes back, whatever the clocks of several machines do.
     now = max([clock(), *(conversation.last_event_at for conversation in locked.values())])
-    accepted, repeats = _sort_out(prepared, states, locked, members, outcomes, usable=usable, now=now)
+    accepted, held, repeats = _sort_out(prepared, states, locked, members, outcomes, usable=usable, now=now)
+    _hold(held, outcomes, now)
     allowed = take_messages(tenant_id, len(accepted), limit=get_limits(tenant_id).max_messages, now=now)
     for item, _ in accepted[allowed:]:
         outcomes[item.position] = message_quota_exceeded(now)
@@ -148,8 +161,11 @@ def send_messages(
     return [_counted(outcome) for outcome in outcomes]
 
 
-def send_message(*, tenant_id: UUID, draft: Draft, via: str, clock: Callable[[], datetime] = timezone.now) -> Sent:
-    """One message; raises what `send_messages` would return as a refusal.
+def send_message(
+    *, tenant_id: UUID, draft: Draft, via: str, clock: Callable[[], datetime] = timezone.now
+) -> Sent | MessageHeld:
+    """One message; raises what `send_messages` would return as a refusal, but for MessageHeld, which it returns:
+    raised, it would take back the row in the review queue that it speaks of.
 
     The same client message id committed at this very moment elsewhere is IdempotencyConflict: within one
     conversation the sends wait for each other, so elsewhere is another conversation, and that another message.
@@ -160,9 +176,47 @@ def send_message(*, tenant_id: UUID, draft: Draft, via: str, clock: Callable[[],
         if queries.is_sent_already(error):
             raise IdempotencyConflict from None
         raise
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, Refusal) and not isinstance(outcome, MessageHeld):
         raise outcome
     return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A draft that may be sent, with what it names resolved: server ids, and mentions as they are stored."""
+
+    conversation_id: UUID
+    sender_id: UUID
+    mentions: Sequence[str]
+
+
+def check_draft(draft: Draft) -> Checked:
+    """What can be said now of a draft that is sent later. Raises what `send_messages` would refuse it for, but for what
+    passes by itself: a frozen conversation, slow mode, the month's quota; nor does it look for earlier sends, and
+    filters are asked when it is sent.
+
+    Locks the conversation; writes nothing.
+    """
+    outcomes: list[Sent | Refusal | None] = [None]
+    prepared = _prepare([draft], outcomes)
+    if not prepared:
+        refusal = outcomes[0]
+        assert isinstance(refusal, Refusal)
+        raise refusal
+    (item,) = prepared
+    locked = queries.lock_conversations([item.key.conversation_id])
+    (state,) = queries.check_drafts([item.key])
+    members = _members_mentioned(prepared).get(item.key.conversation_id, frozenset())
+    usable = files.usable_files([] if item.use is None else [item.use])
+    refusals = (
+        _refusal(item, state, locked, now=timezone.now()),
+        mentions.outsiders(item.draft.mentions, item.people, members),
+        files.unusable() if item.use and (item.use.user_id, item.use.file_id) not in usable else None,
+    )
+    for found in refusals:
+        if found is not None and not isinstance(found, ConversationFrozen):
+            raise found
+    return Checked(item.key.conversation_id, item.key.sender_id, item.mentions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +236,11 @@ def _sort_out(
     *,
     usable: set[tuple[UUID, UUID]],
     now: datetime,
-) -> tuple[list[tuple[_Prepared, DraftState]], _Repeats]:
-    """What may be written, and what was sent before; refusals go straight into `outcomes`."""
+) -> tuple[list[tuple[_Prepared, DraftState]], list[tuple[_Prepared, DraftState]], _Repeats]:
+    """What may be written, what waits for a moderator, and what was sent before; refusals go straight into
+    `outcomes`."""
     accepted: list[tuple[_Prepared, DraftState]] = []
+    held: list[tuple[_Prepared, DraftState]] = []
     repeats = _Repeats()
     first_uses: dict[tuple[UUID, str], _Prepared] = {}
     spoke: set[tuple[UUID, UUID]] = set()
@@ -195,11 +251,15 @@ def _sort_out(
             else:
                 outcomes[item.position] = IdempotencyConflict()
             continue
+        if state.held is not None and _stands(item, state.held):
+            outcomes[item.position] = _held_before(item, state.held)
+            continue
         refusal = (
-            _refusal(item, state, locked)
+            _refusal(item, state, locked, now=now)
             or mentions.outsiders(item.draft.mentions, item.people, members.get(item.key.conversation_id, frozenset()))
             or (files.unusable() if item.use and (item.use.user_id, item.use.file_id) not in usable else None)
             or _too_soon(item, state, locked, spoke, now=now)
+            or _rejected(item)
         )
         if refusal is not None:
             outcomes[item.position] = refusal
@@ -212,9 +272,65 @@ def _sort_out(
                 else:
                     outcomes[item.position] = IdempotencyConflict()
                 continue
+        if item.verdict is not None and item.verdict.action is Action.HOLD:
+            held.append((item, state))
+            continue
         accepted.append((item, state))
         spoke.add((item.key.conversation_id, item.key.sender_id))
-    return accepted, repeats
+    return accepted, held, repeats
+
+
+def _rejected(item: _Prepared) -> MessageRejected | None:
+    return MessageRejected() if item.verdict is not None and item.verdict.action is Action.REJECT else None
+
+
+def _stands(item: _Prepared, held: HeldState) -> bool:
+    """Whether a row of the review queue speaks for this draft. The moderator's own send goes past it, and so does what
+    was approved once its message is gone."""
+    return item.draft.reviewed_digest is None and held.status != HeldStatus.APPROVED
+
+
+def _held_before(item: _Prepared, held: HeldState) -> Refusal:
+    if held.body_digest != item.digest:
+        return IdempotencyConflict()
+    if held.status == HeldStatus.REJECTED:
+        return MessageRejected("A moderator rejected it.", details={"heldMessageId": str(held.id)})
+    return MessageHeld(held.id)
+
+
+def _hold(held: Sequence[tuple[_Prepared, DraftState]], outcomes: list[Sent | Refusal | None], now: datetime) -> None:
+    """Puts drafts into the review queue."""
+    if not held:
+        return
+    moderation.remove_approved([state.held.id for _, state in held if state.held is not None])
+    rows = [
+        NewHeld(
+            id=row_id,
+            sender_id=item.key.sender_id,
+            conversation_id=item.key.conversation_id,
+            filter_id=None if item.verdict is None else item.verdict.filter_id,
+            draft=wire.dumps(_kept(item)).decode(),
+            client_message_id=item.key.client_message_id,
+            body_digest=item.digest,
+        )
+        for (item, _), row_id in zip(held, ids.new_ids(len(held)), strict=True)
+    ]
+    for (item, _), standing in zip(held, moderation.hold(rows, now=now), strict=True):
+        outcomes[item.position] = _held_before(item, standing)
+
+
+def _kept(item: _Prepared) -> dict[str, Any]:
+    """A draft as the review queue holds it: by the body's names, but for who asked; the rest are columns."""
+    return {
+        "type": item.draft.type,
+        "content": item.draft.content,
+        "replyToId": item.key.reply_to_id,
+        "forwardedFromId": item.draft.forwarded_from_id,
+        "mentions": item.mentions,
+        "metadata": item.draft.metadata,
+        "silent": item.draft.silent,
+        "speaksForTenant": not item.draft.hides_conversation,
+    }
 
 
 def _answer_repeats(repeats: _Repeats, outcomes: list[Sent | Refusal | None]) -> None:
@@ -228,19 +344,23 @@ def _answer_repeats(repeats: _Repeats, outcomes: list[Sent | Refusal | None]) ->
             outcomes[item.position] = Sent(earlier[message_id], replayed=True)
 
 
-def _prepare(drafts: Sequence[Draft], outcomes: list[Sent | Refusal | None]) -> list[_Prepared]:
+def _prepare(
+    drafts: Sequence[Draft], outcomes: list[Sent | Refusal | None], rules: Rules | None = None
+) -> list[_Prepared]:
     conversations = resolve("conversation", [draft.conversation for draft in drafts])
     users = resolve("user", [name for draft in drafts for name in (draft.sender, *mentions.people(draft.mentions))])
     prepared: list[_Prepared] = []
     for position, draft in enumerate(drafts):
         try:
-            prepared.append(_prepare_one(position, draft, conversations, users))
+            prepared.append(_prepare_one(position, draft, conversations, users, rules))
         except Refusal as refusal:
             outcomes[position] = refusal
     return prepared
 
 
-def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], users: dict[str, UUID]) -> _Prepared:
+def _prepare_one(
+    position: int, draft: Draft, conversations: dict[str, UUID], users: dict[str, UUID], rules: Rules | None
+) -> _Prepared:
     if draft.conversation not in conversations:
         raise ConversationNotFound
     if draft.sender not in users:
@@ -258,17 +378,25 @@ def _prepare_one(position: int, draft: Draft, conversations: dict[str, UUID], us
     key = DraftKey(conversations[draft.conversation], users[draft.sender], draft.client_message_id, reply_to_id)
     # A forward repeated after its source was edited is the same forward.
     said = draft.content if draft.forwarded_from_id is None else {"forwarded": draft.forwarded_from_id}
-    digest = hashlib.blake2b(
-        orjson.dumps(
-            [key.conversation_id, draft.type, said, reply_to_id, mentioned, draft.metadata, draft.silent],
-            option=orjson.OPT_SORT_KEYS,
-        ),
-        digest_size=16,
-    ).digest()
+    # Of what was sent, not of what filters make of it: a repeat is the same whatever they are by then.
+    digest = (
+        draft.reviewed_digest
+        or hashlib.blake2b(
+            orjson.dumps(
+                [key.conversation_id, draft.type, said, reply_to_id, mentioned, draft.metadata, draft.silent],
+                option=orjson.OPT_SORT_KEYS,
+            ),
+            digest_size=16,
+        ).digest()
+    )
     people = {name: users[name] for name in mentions.people(draft.mentions)}
     file_id = files.linked_file(draft.type, draft.content)
     use = None if file_id is None else Use(key.sender_id, file_id, speaks_for_tenant=not draft.hides_conversation)
-    return _Prepared(position, draft, key, content, metadata, mentioned, people, use, digest)
+    verdict = None if rules is None or draft.reviewed_digest is not None else rules.judge(draft.content)
+    if verdict is not None and verdict.action is Action.MASK:
+        draft = replace(draft, content=verdict.content)
+        content = wire.dumps(verdict.content).decode()
+    return _Prepared(position, draft, key, content, metadata, mentioned, people, use, digest, verdict)
 
 
 def _members_mentioned(prepared: Sequence[_Prepared]) -> dict[UUID, frozenset[UUID]]:
@@ -287,12 +415,16 @@ def require_bounded(value: dict[str, Any], pointer: str, limit_bytes: int) -> st
     return encoded.decode()
 
 
-def _refusal(item: _Prepared, state: DraftState, locked: dict[UUID, LockedConversation]) -> Refusal | None:
+def _refusal(
+    item: _Prepared, state: DraftState, locked: dict[UUID, LockedConversation], *, now: datetime
+) -> Refusal | None:
     """Why a draft may not be sent, None if it may (slow mode apart)."""
     if item.key.conversation_id not in locked or (state.role is None and item.draft.hides_conversation):
         return ConversationNotFound()
     if not state.sender_is_active:
         return UserInactive()
+    if state.sender_banned_until is not None and state.sender_banned_until > now:
+        return UserBanned(state.sender_banned_until)
     if state.role is None:
         return NotAParticipant()
     return _refusal_of_participant(item, state, state.role, locked[item.key.conversation_id])

@@ -5,11 +5,13 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 
 from messaging.events import Expelled
 from messaging.models import (
     Ban,
     Conversation,
+    HeldMessage,
     Message,
     MessageReport,
     MessageRevision,
@@ -18,9 +20,10 @@ from messaging.models import (
     PinnedMessage,
     Reaction,
     User,
+    UserBlock,
 )
 from messaging.queries.indexing import remove_of_sender
-from messaging.services import files, log
+from messaging.services import files, log, scheduling
 from messaging.services.log import Entry
 from messaging.services.participants import take_out
 from quotas.services.limits import get_limits
@@ -72,10 +75,12 @@ def delete_user(*, tenant_id: UUID, user: User, deletion: Deletion, now: datetim
     way their external id is free afterwards. Cost: their memberships and, to erase, their messages.
     """
     locked = User.objects.select_for_update().get(pk=user.pk)
+    scheduling.forget_user(tenant_id, locked)
     written_in = Message.objects.filter(sender=locked).order_by().values_list("conversation_id", flat=True).distinct()
     places = Participant.objects.filter(user=locked).values_list("conversation_id", flat=True)
     # In id order, like every lock of several conversations.
-    for conversation_id in sorted({*places, *written_in}):
+    held_for = HeldMessage.objects.filter(sender=locked).values_list("conversation_id", flat=True)
+    for conversation_id in sorted({*places, *written_in, *held_for}):
         conversation = log.lock(conversation_id)
         if deletion is Deletion.ERASE:
             _erase_messages(tenant_id, conversation, locked)
@@ -84,19 +89,23 @@ def delete_user(*, tenant_id: UUID, user: User, deletion: Deletion, now: datetim
     files.forget_user(tenant_id, locked, erase=deletion is Deletion.ERASE)
     Reaction.objects.filter(user=locked).delete()
     Notification.objects.filter(user=locked).delete()
+    UserBlock.objects.filter(Q(blocker=locked) | Q(blocked=locked)).delete()
+    HeldMessage.objects.filter(sender=locked).delete()
+    Ban.objects.filter(user=locked).delete()
+    # What they decided stands, and that they complained; why is their own word.
+    MessageReport.objects.filter(reporter=locked).update(comment="")
+    Ban.objects.filter(banned_by=locked).update(reason="")
     if locked.is_active:
         release_users(tenant_id, 1)
     if deletion is Deletion.ERASE:
         _forget_in_events(locked.id)
-        # What they decided stands; why is their own word.
-        MessageReport.objects.filter(reporter=locked).update(comment="")
-        Ban.objects.filter(banned_by=locked).update(reason="")
         Message.objects.filter(sender=locked).update(sender=None)
         locked.delete()
     else:
         locked.external_user_id = f"deleted:{locked.id}"
         locked.display_name = locked.avatar_url = locked.email = None
         locked.metadata, locked.is_active = {}, False
+        locked.banned_until = None
         locked.tokens_valid_after = locked.updated_at = now
         locked.save()
     log.announce(tenant_id, [Expelled(user.id, "the user is deleted")])

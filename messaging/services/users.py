@@ -9,6 +9,7 @@ from uuid import UUID
 from messagecore.kernel import ids
 from messagecore.kernel.errors import Conflict, FieldError, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
+from messaging.access import check_not_banned
 from messaging.models import User
 from quotas.services.limits import get_limits
 from quotas.services.metering import UserQuotaExceeded, take_users
@@ -106,7 +107,8 @@ def _apply(user: User, body: Mapping[str, Any], now: datetime) -> bool:
 
 
 def mint_token(*, tenant: TenantCard, user: User, lifetime: timedelta | None, now: datetime) -> tuple[str, datetime]:
-    """A token with which this user may call, and when it expires. Raises Conflict for a deactivated user."""
+    """A token with which this user may call, and when it expires. Raises Conflict (deactivated), UserBanned."""
     if not user.is_active:
         raise Conflict("The user is deactivated.")
+    check_not_banned(user, now=now)
     return mint_user_token(tenant, user.external_user_id, lifetime=lifetime or DEFAULT_TOKEN_LIFETIME, now=now)

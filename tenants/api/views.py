@@ -33,6 +33,7 @@ class TenantView(ApiView):
         "invalid_token",
         "token_expired",
         "user_inactive",
+        "user_banned",
     )
     security = (("apiKey",), ("apiKey", "userToken"))
 

@@ -82,7 +82,8 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_catalogue_is_there() -> None:
-    names = "blocks commands content errors events files imports log objects platform requests search"
+    names = "blocks commands content errors events files imports log moderation objects platform"
+    names += " receipts requests scheduled search"
     assert list(FILES) == [f"{name}.json" for name in names.split()]
 
 
@@ -240,7 +241,7 @@ def test_close_codes_say_whether_to_reconnect() -> None:
 def test_the_commands_of_the_contract_are_indexed() -> None:
     expected = """
         authenticate join_conversation leave_conversation typing_start typing_stop send_message edit_message
-        delete_message add_reaction remove_reaction mark_read resume set_presence ping
+        delete_message add_reaction remove_reaction mark_read mark_delivered resume set_presence ping
     """
     assert list(COMMANDS) == expected.split()
     assert {name: command["event"] for name, command in COMMANDS.items() if command["event"]} == {
@@ -274,7 +275,7 @@ def test_the_events_of_the_contract_are_indexed() -> None:
         ),
         False: """
             authenticated joined_conversation left_conversation pong ack error resumed user_typing user_presence
-            disconnecting
+            conversation_delivered disconnecting
         """,
     }
     durability = {name: durable for durable, names in expected.items() for name in names.split()}
@@ -543,6 +544,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("AddReactionCommand", {"messageId": UUID, "name": ""}, "/name"),
     ("RemoveReactionCommand", {"messageId": UUID, "name": "a b"}, "/name"),
     ("MarkReadCommand", {"conversationId": "c", "seq": "3"}, "/seq"),
+    ("MarkDeliveredCommand", {"conversationId": "c", "seq": -1}, "/seq"),
     ("ResumeCommand", {"conversations": []}, "/conversations"),
     ("ResumeCommand", {"conversations": {"c": -1}}, "/conversations/c"),
     ("SetPresenceCommand", {"status": "busy"}, "/status"),

@@ -8,21 +8,23 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
-from messagecore.kernel import catalogue
+from messagecore.kernel import catalogue, wire
 from messagecore.kernel.api.operations import Operation
 from messaging.models import Notification
 from messaging.tasks import index_messages, sweep_outbox
 from tenants.api.views import PlatformView, TenantView
 from tenants.scope import tenant_scope
-from tests.accounts import Account, drop_account, open_test_account
+from tests.accounts import Account, draft, drop_account, open_test_account
 from tests.api import Answer, Api
 from tests.snapshots import contents
 
@@ -119,6 +121,8 @@ def _fill(account: Account) -> dict[str, list[str]]:
     with tenant_scope(account):
         notification = Notification.objects.get()
     job = account.api.post("/imports", {"name": SECRET}).data
+    send_at = wire.timestamp(timezone.now() + timedelta(days=1))
+    scheduled = account.api.post("/messages/scheduled", draft(room, ada, SECRET) | {"sendAt": send_at})
     return {
         "conversationId": [room["id"], "their-room"],
         "userId": [ada["id"], "their-ada", bob["id"], "their-bob"],
@@ -127,9 +131,21 @@ def _fill(account: Account) -> dict[str, list[str]]:
         "fileId": [file.data["id"]],
         "importId": [job["id"]],
         "notificationId": [str(notification.id)],
+        "scheduledMessageId": [scheduled.data["id"]],
+        **_moderated(account, room, ada, bob, message),
         "tenantId": [str(account.id), account.tenant.subdomain],
         "name": ["👍"],
     }
+
+
+def _moderated(account: Account, room: Any, ada: Any, bob: Any, message: Any) -> dict[str, list[str]]:
+    """A filter, what it held, and a report."""
+    words = {"name": SECRET, "kind": "words", "patterns": [f"{SECRET} held"], "action": "hold"}
+    kept = account.api.post("/moderation/filters", words).data
+    held = account.api.post("/messages/send", draft(room, ada, f"{SECRET} held")).error["details"]["heldMessageId"]
+    complaint = {"reason": "spam", "comment": SECRET}
+    report = account.api.acting_as(bob["id"]).post(f"/messages/{message['id']}/report", complaint).data
+    return {"filterId": [kept["id"]], "heldMessageId": [held], "reportId": [report["id"]]}
 
 
 def filled(route: Route, ids: dict[str, list[str]]) -> list[str]:
@@ -260,6 +276,10 @@ def test_their_ids_in_a_body_are_not_found(route: Route, scene: Scene) -> None:
         "blockedUserId": [NOWHERE],
         "messageId": [message["id"]],
         "notificationId": [NOWHERE],
+        "scheduledMessageId": [NOWHERE],
+        "filterId": [NOWHERE],
+        "heldMessageId": [NOWHERE],
+        "reportId": [NOWHERE],
         "importId": [NOWHERE],
         "name": ["👍"],
     }

@@ -97,6 +97,10 @@ TRIES: dict[Action, Sequence[Try]] = {
         lambda scene, api: api.patch(f"{scene.path}/participants/{scene.other['id']}", {"role": "observer"}),
     ),
     Action.REMOVE_PARTICIPANTS: (lambda scene, api: api.delete(f"{scene.path}/participants/{scene.other['id']}"),),
+    Action.BAN: (
+        lambda scene, api: api.post(f"{scene.path}/bans", {"userId": scene.other["id"]}),
+        lambda scene, api: api.get(f"{scene.path}/bans"),
+    ),
 }
 
 # The refusal, where it has a code of its own. An observer is refused for being one.
