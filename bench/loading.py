@@ -320,11 +320,11 @@ def _copying(tenant: Tenant, model: type[Model], columns: str) -> Iterator[_Copy
     """Rows of these columns into the model's table, on a connection of its own: two tables can be filled at once."""
     named = columns.split()
     others = {
-        one.column: _plain(one.get_default())
+        one.column or one.name: _plain(one.get_default())
         for one in model._meta.concrete_fields
         if one.column not in named and one.get_internal_type() not in {"AutoField", "BigAutoField"}
     }
-    names = sql.SQL(", ").join([sql.Identifier(name) for name in (*named, *others)])
+    names = sql.SQL(", ").join(sql.Identifier(name) for name in (*named, *others))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(_table(tenant, model), names)
     with ExitStack() as stack:
         connection = stack.enter_context(psycopg.connect(os.environ["DATABASE_URL"]))
