@@ -12,8 +12,10 @@ from messaging.models import (
     File,
     MessageRevision,
     Notification,
+    NotificationPreferences,
     Participant,
     Reaction,
+    ScheduledMessage,
     TenantSettings,
     User,
     UserBlock,
@@ -21,6 +23,8 @@ from messaging.models import (
 from messaging.ports import Presence
 from messaging.queries.log import EventRow
 from messaging.queries.messages import MessageView, SenderView
+from messaging.queries.receipts import Delivery, Receipt
+from messaging.queries.unread import Unread
 
 UNKNOWN = Presence("unknown")
 
@@ -81,6 +85,11 @@ def render_message(view: MessageView) -> dict[str, Any]:
     }
 
 
+def delivered_seq(participant: Participant) -> int:
+    """Up to where everything has reached them: what is read has arrived."""
+    return max(participant.last_delivered_seq, participant.last_read_seq)
+
+
 def render_participant(participant: Participant) -> dict[str, Any]:
     return {
         "user": render_reference(participant.user),
@@ -89,6 +98,7 @@ def render_participant(participant: Participant) -> dict[str, Any]:
         "role": participant.role,
         "joinedAt": wire.timestamp(participant.joined_at),
         "lastReadSeq": participant.last_read_seq,
+        "lastDeliveredSeq": delivered_seq(participant),
     }
 
 
@@ -105,13 +115,14 @@ def render_membership(participant: Participant, conversation: Conversation, unre
     }
 
 
-def render_unread(participant: Participant, unread_count: int, now: datetime) -> dict[str, Any]:
+def render_unread(participant: Participant, unread: Unread, now: datetime) -> dict[str, Any]:
     """The `unread_updated` event."""
     return {
         "conversationId": str(participant.conversation_id),
         "conversationExternalId": participant.conversation.external_id,
+        "lastSeq": unread.last_seq,
         "lastReadSeq": participant.last_read_seq,
-        "unreadCount": unread_count,
+        "unreadCount": unread.count,
         "timestamp": wire.timestamp(now),
     }
 
@@ -148,8 +159,10 @@ def render_conversation(
     return rendered
 
 
-def render_notification(notification: Notification, view: MessageView) -> dict[str, Any]:
-    text = view.content.get("text") if view.type == "text" and view.deleted_at is None else None
+def render_notification(notification: Notification, view: MessageView, *, with_preview: bool = True) -> dict[str, Any]:
+    """`with_preview`: whether the user wants to see the beginning of a text."""
+    is_shown = with_preview and view.type == "text" and view.deleted_at is None
+    text = view.content.get("text") if is_shown else None
     return {
         "id": str(notification.id),
         "type": "message",
@@ -201,6 +214,55 @@ def render_block(block: UserBlock) -> dict[str, Any]:
         "externalUserId": block.blocked.external_user_id,
         "createdAt": wire.timestamp(block.created_at),
     }
+
+
+def render_scheduled(scheduled: ScheduledMessage) -> dict[str, Any]:
+    draft = {name: scheduled.draft[name] for name in scheduled.draft if name != "speaksForTenant"}
+    return {
+        "id": str(scheduled.id),
+        "status": scheduled.status,
+        "sendAt": wire.timestamp(scheduled.send_at),
+        "conversationId": str(scheduled.conversation_id),
+        "conversationExternalId": scheduled.conversation.external_id,
+        "sender": render_reference(scheduled.sender),
+        "senderId": str(scheduled.sender_id),
+        "message": draft or None,
+        "messageId": None if scheduled.message_id is None else str(scheduled.message_id),
+        "errorCode": scheduled.error_code,
+        "createdAt": wire.timestamp(scheduled.created_at),
+        "updatedAt": wire.timestamp(scheduled.updated_at),
+    }
+
+
+def render_receipt(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "user": render_reference(receipt.user),
+        "userId": str(receipt.user.id),
+        "externalUserId": receipt.user.external_user_id,
+        "state": receipt.state,
+    }
+
+
+def render_delivery(delivery: Delivery) -> dict[str, Any]:
+    told = delivery.notification
+    return {
+        "user": render_reference(delivery.user),
+        "userId": str(delivery.user.id),
+        "externalUserId": delivery.user.external_user_id,
+        "state": delivery.state,
+        "reasons": list(delivery.reasons),
+        "notification": None
+        if told is None
+        else {
+            "id": str(told.id),
+            "createdAt": wire.timestamp(told.created_at),
+            "readAt": wire.optional_timestamp(told.read_at),
+        },
+    }
+
+
+def render_preferences(preferences: NotificationPreferences) -> dict[str, Any]:
+    return {"level": preferences.level, "showPreview": preferences.show_preview}
 
 
 def render_tenant_settings(settings: TenantSettings) -> dict[str, Any]:
@@ -309,6 +371,7 @@ def _participant(row: EventRow, context: EventContext) -> dict[str, Any]:
         "role": row.data["role"],
         "joinedAt": row.data["joinedAt"],
         "lastReadSeq": row.data["lastReadSeq"],
+        "lastDeliveredSeq": row.data.get("lastDeliveredSeq", row.data["lastReadSeq"]),
     }
     return about | {"participant": place}
 

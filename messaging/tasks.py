@@ -5,12 +5,12 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from messaging.services import retention
+from messaging.services import retention, scheduling
 from messaging.services.files import remove_bytes
 from messaging.services.indexing import index_outbox_rows
 from messaging.services.notifications import PresenceUnavailable, handle_outbox_rows
 from quotas.models import Subscription
-from tenants import outbox, removals
+from tenants import outbox, removals, timers
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,19 @@ def index_messages() -> int:
         if count < SWEEP_ROWS:
             break
     return indexed
+
+
+SEND_SECONDS = 5.0
+"""The next tick goes on; so a worker that has much to send does everything else as well."""
+
+
+@shared_task(ignore_result=True)
+def send_scheduled() -> int:
+    """Sends the scheduled messages whose time has come, for SEND_SECONDS at most, in the order of their times.
+
+    Any number may run at once. Started every second; a run that finds nothing costs one index look.
+    """
+    return timers.run_due(scheduling.TIMER, scheduling.send_due, budget_s=SEND_SECONDS)
 
 
 REMOVED_TOGETHER = 50

@@ -14,7 +14,7 @@ from messaging.access import ConversationNotFound, access_conversation, get_user
 from messaging.models import Message
 from messaging.queries.messages import get_messages
 from messaging.rendering import render_message
-from messaging.services import messages, positions, reading
+from messaging.services import messages, positions, reading, receipts
 from messaging.services.batching import send_batcher
 from messaging.services.sending import draft_from_body
 from realtime.broker import publisher
@@ -189,6 +189,26 @@ def _mark_read(session: Session, conversation_id: UUID, seq: int) -> None:
         )
 
 
+async def mark_delivered(session: Session, data: dict[str, Any]) -> Answer:
+    room = await session.room(data["conversationId"])
+    await in_database_thread(_mark_delivered, session, room.id, room.external_id, data["seq"])
+    return None, {}
+
+
+def _mark_delivered(session: Session, conversation_id: UUID, conversation_external_id: str | None, seq: int) -> None:
+    """Clients say this of every message: one statement, which finds no place where the user is in there no longer."""
+    with tenant_scope(session.tenant):
+        receipts.mark_delivered(
+            tenant_id=session.tenant.id,
+            conversation_id=conversation_id,
+            conversation_external_id=conversation_external_id,
+            user_id=session.user_id,
+            external_user_id=session.connection.external_user_id,
+            seq=seq,
+            now=timezone.now(),
+        )
+
+
 async def ping(session: Session, data: dict[str, Any]) -> Answer:
     return "pong", {"serverTime": wire.timestamp(timezone.now())}
 
@@ -204,5 +224,6 @@ HANDLERS: Mapping[str, Handler] = {
     "add_reaction": add_reaction,
     "remove_reaction": remove_reaction,
     "mark_read": mark_read,
+    "mark_delivered": mark_delivered,
     "ping": ping,
 }

@@ -104,3 +104,17 @@ def backlog(mark: Mark = Mark.HANDLED) -> int:
         row = cursor.fetchone()
         assert row is not None
         return int(row[0])
+
+
+_IS_WAITING = """
+SELECT EXISTS (SELECT 1 FROM public.tenants_outboxevent
+  WHERE handled_at IS NULL AND tenant_id = %s AND type = %s AND subject_id = %s)"""
+
+
+def is_waiting(tenant_id: UUID, type_: str, subject_id: UUID) -> bool:
+    """Whether an event about this subject is still to be handled. The cost is the backlog."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IS_WAITING, [tenant_id, type_, subject_id])
+        row = cursor.fetchone()
+        assert row is not None
+        return bool(row[0])

@@ -30,7 +30,7 @@ class Client:
     def fetch(self) -> None:
         """Reads everything anew."""
         self.blocked = {one["userId"] for one in self.api.get(f"/users/{self.user_id}/blocks").data}
-        listed = self.api.get("/conversations", {"limit": 100})
+        listed = self.api.get("/conversations", {"limit": 100, "hidden": "include"})
         assert not listed.pagination["hasMore"]
         self.conversations = {one["id"]: self._read(one) for one in listed.data}
 
@@ -77,6 +77,7 @@ class Client:
             assert data["seq"] == held["conversation"]["lastSeq"] + 1, "a hole"
             held["conversation"]["lastSeq"] = data["seq"]
         getattr(self, f"_{type_}")(held, data)
+        self._take_membership(held)
         self._refresh_last(held)
 
     def _fold_block(self, type_: str, data: Mapping[str, Any]) -> None:
@@ -175,16 +176,40 @@ class Client:
             conversation["participants"].append(place)
 
     def _unread_updated(self, held: State, data: State) -> None:
-        held["conversation"]["membership"] |= {
-            "lastReadSeq": data["lastReadSeq"],
-            "unreadCount": data["unreadCount"],
-        }
+        if data["lastSeq"] == held["conversation"]["lastSeq"]:
+            held["conversation"]["membership"] |= {
+                "lastReadSeq": data["lastReadSeq"],
+                "unreadCount": data["unreadCount"],
+            }
+        else:
+            self._read_membership(held)
 
     def _conversation_read(self, held: State, data: State) -> None:
         pass  # the readers' positions are the onlookers' business, not this law's
 
+    def _conversation_delivered(self, held: State, data: State) -> None:
+        pass  # no more than that
+
     def _membership_updated(self, held: State, data: State) -> None:
-        held["conversation"]["membership"] = data["membership"]
+        if data["lastSeq"] == held["conversation"]["lastSeq"]:
+            held["conversation"]["membership"] = data["membership"]
+        else:
+            self._read_membership(held)
+
+    def _read_membership(self, held: State) -> None:
+        """What was told belongs to another point of the log than where this client is."""
+        answer = self.api.get(f"/conversations/{held['conversation']['id']}")
+        if answer.status == 200:  # otherwise its removal follows
+            held["membershipAt"] = (answer.data["lastSeq"], answer.data["membership"])
+            self._take_membership(held)
+
+    @staticmethod
+    def _take_membership(held: State) -> None:
+        """What was read of the membership holds once the events have come that far."""
+        seq, membership = held.get("membershipAt", (None, None))
+        if seq == held["conversation"]["lastSeq"]:
+            held["conversation"]["membership"] = membership
+            del held["membershipAt"]
 
     # --- what follows from others -----------------------------------------------------------------------------------
 
@@ -212,6 +237,7 @@ class Client:
         only; and, for who blocks somebody, what only the hidden messages would tell (counts and the last time)."""
         shown = deepcopy(self.conversations)
         for held in shown.values():
+            assert "membershipAt" not in held
             conversation = held["conversation"]
             conversation["participantIds"] = sorted(one["userId"] for one in conversation["participants"])
             conversation["participants"] = sorted(

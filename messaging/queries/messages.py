@@ -61,8 +61,8 @@ _REACTIONS = """
 SELECT message_id, name, count(*), COALESCE(bool_or(user_id = %s), FALSE)
 FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORDER BY min(created_at), name"""
 
-# A message is read when every participant but its sender has read that far. In conversations above 100 people nobody
-# looks at that, and it would cost a look at each of them.
+# A message is read when every participant but its sender has read that far, and delivered when it has reached all of
+# them. In conversations above 100 people nobody looks at that, and it would cost a look at each of them.
 _SELECT = """
 SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
        m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
@@ -70,9 +70,15 @@ SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
        m.forwarded_from_id, m.client_message_id,
        m.mentions::text, m.silent, m.metadata::text, m.created_at, m.recorded_at, m.updated_at, m.edited_at,
        m.deleted_at, m.reaction_count,
-       CASE WHEN c.participant_count BETWEEN 2 AND 100 AND NOT EXISTS (
-         SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
-           AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq) THEN 'read' ELSE 'sent' END
+       CASE WHEN c.participant_count NOT BETWEEN 2 AND 100 THEN 'sent'
+         WHEN NOT EXISTS (
+           SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
+             AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq) THEN 'read'
+         WHEN NOT EXISTS (
+           SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
+             AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq AND p.last_delivered_seq < m.seq)
+           THEN 'delivered'
+         ELSE 'sent' END
 FROM messaging_message m
 JOIN messaging_conversation c ON c.id = m.conversation_id
 LEFT JOIN messaging_user u ON u.id = m.sender_id

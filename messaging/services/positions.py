@@ -1,4 +1,4 @@
-"""How far each member has read. What counts as unread is the rule of `messaging/queries/unread.py`."""
+"""How far each member has read: what is read has arrived. What is unread, `messaging/queries/unread.py` says."""
 
 from datetime import datetime
 from uuid import UUID
@@ -7,6 +7,7 @@ from messagecore.kernel import wire
 from messaging.events import ToOnlookers, ToUser
 from messaging.models import Conversation, Participant, User
 from messaging.queries import unread
+from messaging.rendering import render_unread
 from messaging.services import log
 
 
@@ -41,22 +42,26 @@ def mark_unread(
 def _move(
     tenant_id: UUID, conversation: Conversation, place: Participant, *, user: User, seq: int, now: datetime
 ) -> None:
+    # Where the position goes back, what was read stays delivered.
+    place.last_delivered_seq = max(place.last_delivered_seq, place.last_read_seq, seq)
     place.last_read_seq = seq
     place.read_index = unread.index_at(conversation.id, seq)
     place.own_since_read = unread.own_after(conversation.id, user.id, seq)
-    place.save(update_fields=["last_read_seq", "read_index", "own_since_read"])
-    count = unread.unread_counts(user.id, [conversation.id])[conversation.id]
-    common = {
+    place.save(update_fields=["last_read_seq", "last_delivered_seq", "read_index", "own_since_read"])
+    count = unread.unread(user.id, [conversation.id])[conversation.id]
+    place.conversation = conversation
+    read = {
         "conversationId": str(conversation.id),
         "conversationExternalId": conversation.external_id,
+        "userId": str(user.id),
+        "externalUserId": user.external_user_id,
         "lastReadSeq": seq,
         "timestamp": wire.timestamp(now),
     }
-    reader = {"userId": str(user.id), "externalUserId": user.external_user_id}
     log.announce(
         tenant_id,
         [
-            ToUser(user.id, "unread_updated", common | {"unreadCount": count}),
-            ToOnlookers(conversation.id, "conversation_read", common | reader),
+            ToUser(user.id, "unread_updated", render_unread(place, count, now)),
+            ToOnlookers(conversation.id, "conversation_read", read),
         ],
     )

@@ -16,6 +16,7 @@ from messaging.models import (
     MessageReport,
     MessageRevision,
     Notification,
+    NotificationPreferences,
     Participant,
     PinnedMessage,
     Reaction,
@@ -89,6 +90,7 @@ def delete_user(*, tenant_id: UUID, user: User, deletion: Deletion, now: datetim
     files.forget_user(tenant_id, locked, erase=deletion is Deletion.ERASE)
     Reaction.objects.filter(user=locked).delete()
     Notification.objects.filter(user=locked).delete()
+    NotificationPreferences.objects.filter(user=locked).delete()
     UserBlock.objects.filter(Q(blocker=locked) | Q(blocked=locked)).delete()
     HeldMessage.objects.filter(sender=locked).delete()
     Ban.objects.filter(user=locked).delete()

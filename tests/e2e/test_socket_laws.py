@@ -29,6 +29,7 @@ ACTIONS: dict[str, Action | None] = {
     "typing_start": Action.READ,
     "typing_stop": Action.READ,
     "mark_read": Action.READ,
+    "mark_delivered": Action.READ,
     "resume": Action.READ,
     "send_message": Action.SEND,
     "edit_message": None,
@@ -227,6 +228,7 @@ async def _bring_about_everything(world: World, room: str, sockets: dict[str, So
     await ben.command("remove_reaction", {"messageId": message, "name": "👍"})
     await rest("PUT", f"/messages/{message}/pin")
     await rest("DELETE", f"/messages/{message}/pin")
+    await ann.command("mark_delivered", {"conversationId": room, "seq": 2})
     await ann.command("mark_read", {"conversationId": room, "seq": 3})
     await ben.command("delete_message", {"messageId": message})
     await rest("PATCH", f"/conversations/{room}", {"title": SECRET})
