@@ -14,6 +14,7 @@ of blocked people (the index by sender).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection
@@ -28,7 +29,7 @@ UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read - (
 """The rule as SQL, for a participant `p` of a conversation `c`."""
 
 _COUNTS = f"""
-SELECT p.conversation_id, {UNREAD_OF_PLACE}
+SELECT p.conversation_id, {UNREAD_OF_PLACE}, c.last_seq
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
 WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""  # noqa: S608 - a constant of this module
 
@@ -53,13 +54,26 @@ LEFT JOIN messaging_message m ON m.conversation_id = p.conversation_id AND m.seq
 WHERE p.conversation_id = %s GROUP BY p.user_id"""
 
 
-def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, int]:
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A member's unread messages, and where the log ended when they were counted: the same moment."""
+
+    count: int
+    last_seq: int
+
+
+def unread(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, Unread]:
     """The member's unread messages in each of these conversations (None: in all of theirs). One statement; the cost
     does not grow with the number of unread messages, only with that of deleted and blocked ones among them."""
     ids = None if conversation_ids is None else list(conversation_ids)
     with connection.cursor() as cursor:
         cursor.execute(_COUNTS, [user_id, ids, ids])
-        return dict(cursor.fetchall())
+        return {conversation_id: Unread(count, last_seq) for conversation_id, count, last_seq in cursor.fetchall()}
+
+
+def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, int]:
+    """As `unread`, the counts alone."""
+    return {conversation_id: found.count for conversation_id, found in unread(user_id, conversation_ids).items()}
 
 
 def recount(conversation_id: UUID) -> dict[UUID, int]:

@@ -10,7 +10,7 @@ from messagecore.kernel import wire
 from messagecore.kernel.errors import Conflict
 from messaging.events import BlockChanged, ToUser
 from messaging.models import Participant, User, UserBlock
-from messaging.queries.unread import unread_counts
+from messaging.queries.unread import Unread, unread
 from messaging.rendering import render_unread
 from messaging.services import log
 
@@ -32,7 +32,7 @@ def block_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> 
         return False
     if standing.count() >= MAX_BLOCKS:
         raise Conflict(f"A user blocks at most {MAX_BLOCKS} others.")
-    before = unread_counts(user.id)
+    before = unread(user.id)
     UserBlock.objects.create(blocker=user, blocked=blocked, created_at=now)
     _announce(tenant_id, user, blocked, is_blocked=True, unread_before=before, now=now)
     return True
@@ -40,7 +40,7 @@ def block_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> 
 
 def unblock_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> None:
     """What `blocked` wrote is seen again, all of it. Unblocking whom one does not block changes nothing."""
-    before = unread_counts(user.id)
+    before = unread(user.id)
     deleted, _ = UserBlock.objects.filter(blocker=user, blocked=blocked).delete()
     if deleted:
         _announce(tenant_id, user, blocked, is_blocked=False, unread_before=before, now=now)
@@ -71,7 +71,7 @@ def _announce(
     blocked: User,
     *,
     is_blocked: bool,
-    unread_before: Mapping[UUID, int],
+    unread_before: Mapping[UUID, Unread],
     now: datetime,
 ) -> None:
     """The change, and the unread counts that are others because of it."""
@@ -80,9 +80,9 @@ def _announce(
         "externalUserId": blocked.external_user_id,
         "timestamp": wire.timestamp(now),
     }
-    counts = unread_counts(user.id)
+    after = unread(user.id)
     changed = [
-        conversation_id for conversation_id, count in counts.items() if count != unread_before.get(conversation_id)
+        place for place, found in after.items() if place in unread_before and found.count != unread_before[place].count
     ]
     places = Participant.objects.filter(user=user, conversation__in=changed).select_related("conversation")
     log.announce(
@@ -90,7 +90,7 @@ def _announce(
         [
             BlockChanged(user.id, blocked.id, is_blocked, data),
             *(
-                ToUser(user.id, "unread_updated", render_unread(place, counts[place.conversation_id], now))
+                ToUser(user.id, "unread_updated", render_unread(place, after[place.conversation_id], now))
                 for place in places
             ),
         ],
