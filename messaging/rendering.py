@@ -159,9 +159,10 @@ def render_conversation(
     return rendered
 
 
-def render_notification(notification: Notification, view: MessageView, *, with_preview: bool = True) -> dict[str, Any]:
-    """`with_preview`: whether the user wants to see the beginning of a text."""
-    is_shown = with_preview and view.type == "text" and view.deleted_at is None
+def render_notification(notification: Notification, view: MessageView) -> dict[str, Any]:
+    """With the beginning of a text, if the user wants to see it."""
+    wanted: NotificationPreferences | None = getattr(notification.user, "notification_preferences", None)
+    is_shown = (wanted is None or wanted.show_preview) and view.type == "text" and view.deleted_at is None
     text = view.content.get("text") if is_shown else None
     return {
         "id": str(notification.id),

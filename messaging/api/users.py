@@ -14,7 +14,6 @@ from messaging.models import User
 from messaging.queries import messages, users
 from messaging.services import notifications, user_lifecycle
 from messaging.services import users as services
-from messaging.services.preferences import find_preferences
 from messaging.services.user_lifecycle import Deletion
 from tenants.api.views import TenantView
 from tenants.cards import Caller
@@ -275,13 +274,10 @@ class UserNotifications(TenantView):
             limit=call.query["limit"] + 1,
         )
         views = messages.get_messages([notification.message_id for notification in found])
-        wanted = find_preferences(user)
         found = [notification for notification in found if notification.message_id in views]  # deleted meanwhile
         return page_of(
             found,
             limit=call.query["limit"],
             key=lambda row: (row.created_at.isoformat(), str(row.id)),
-            render=lambda row: rendering.render_notification(
-                row, views[row.message_id], with_preview=wanted is None or wanted.show_preview
-            ),
+            render=lambda row: rendering.render_notification(row, views[row.message_id]),
         )

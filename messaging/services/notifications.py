@@ -110,12 +110,13 @@ def _store_for_offline(tenant_id: UUID, rows: Sequence[OutboxRow], now: datetime
 def list_notifications(
     *, user_id: UUID, before: tuple[datetime, UUID] | None, unread_only: bool, limit: int
 ) -> list[Notification]:
-    """Latest first, behind the cursor (created_at, id); not of messages that retention took or whose sender the user
-    blocks by now."""
+    """Latest first, behind the cursor (created_at, id), with the user's preferences: one statement. Not of messages
+    that retention took, or whose sender the user blocks by now."""
     blocked = UserBlock.objects.filter(blocker_id=user_id, blocked_id=OuterRef("message__sender_id"))
     found = Notification.objects.filter(
         ~Exists(blocked), user_id=user_id, message__seq__gt=F("message__conversation__purged_seq")
-    ).order_by("-created_at", "-id")
+    )
+    found = found.select_related("user__notification_preferences").order_by("-created_at", "-id")
     if before is not None:
         created_at, notification_id = before
         found = found.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=notification_id))

@@ -9,11 +9,7 @@ from messaging.models import NotificationPreferences, User
 
 def get_preferences(user: User) -> NotificationPreferences:
     """The user's, or the defaults, which are nowhere stored."""
-    return find_preferences(user) or NotificationPreferences(user=user)
-
-
-def find_preferences(user: User) -> NotificationPreferences | None:
-    return NotificationPreferences.objects.filter(user=user).first()
+    return NotificationPreferences.objects.filter(user=user).first() or NotificationPreferences(user=user)
 
 
 def change_preferences(*, user: User, change: Mapping[str, Any], now: datetime) -> NotificationPreferences:

@@ -1,7 +1,9 @@
 """Why did this user not get it? Every reason, told for the case that it is there for and for no other."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -204,9 +206,12 @@ def test_several_reasons_come_in_their_order(tenant: Account, pair: Any) -> None
     assert reasons == sorted(reasons, key=order.index)
 
 
-def test_every_reason_is_told_in_the_catalogue() -> None:
+def test_every_reason_is_told_in_the_catalogue_and_in_the_guide() -> None:
     told = catalogue.definitions()["DeliveryReason"]["oneOf"]
     assert {reason["const"]: reason["description"] for reason in told} == REASONS
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "delivery.md").read_text("utf-8")
+    table = re.findall(r"^\| `(\w+)` \| (.*) \|$", guide.partition("<!-- reasons: begin -->")[2], re.MULTILINE)
+    assert dict(table) == REASONS
 
 
 def test_it_is_for_the_back_end(tenant: Account, pair: Any) -> None:

@@ -19,6 +19,7 @@ from tests.accounts import Account, drop_account, open_test_account, platform_ap
 from tests.api import Api
 from tests.isolation.test_routes import ROUTES, Route
 from tests.messaging.test_query_budgets import statements
+from tests.scheduling import schedule
 
 FEW, MANY = 1, 20
 
@@ -45,6 +46,7 @@ def _fill(account: Account, size: int) -> Scene:
         pinned = account.message(room, ada)
         assert api.put(f"/messages/{pinned['id']}/pin").status == 200
         account.message(account.conversation(ada, other), other)
+        assert schedule(account, room, ada).status == 201
     sweep_outbox()
     for stranger in account.users(size):
         assert api.post(f"/users/{ada['id']}/blocks", {"userId": stranger["id"]}).status == 201
@@ -107,6 +109,8 @@ BUDGETS: dict[str, Budget] = {
     "listMessageRevisions": Budget(5, 8, {"limit": 100}),
     "listBlocks": Budget(4, 5, {"limit": 100}),
     "listUserNotifications": Budget(5, 6, {"limit": 100}),
+    "listReceipts": Budget(5, 8),
+    "listScheduledMessages": Budget(3, 4, {"limit": 100}),
     "listImports": Budget(3, None, {"limit": 100}),
     "listImportFailures": Budget(4, None, {"limit": 100}),
 }

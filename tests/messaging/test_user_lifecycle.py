@@ -11,6 +11,7 @@ from messaging.ports import RecordingAnnouncer
 from quotas.services.accounts import change_plan
 from quotas.services.limits import forget_cached_limits
 from tests.accounts import Account, draft
+from tests.scheduling import schedule
 
 pytestmark = pytest.mark.core
 
@@ -80,6 +81,8 @@ def _leave_traces(tenant: Account) -> tuple[dict[str, Any], dict[str, Any], dict
     tenant.api.put(f"/messages/{said['id']}/pin")
     gone = tenant.message(conversation, person, f"{CANARY} deleted")
     as_person.delete(f"/messages/{gone['id']}")
+    later = schedule(tenant, conversation, person, CANARY, metadata={"x": CANARY}, clientMessageId=f"{CANARY}-later")
+    assert later.status == 201
     return person, conversation, said
 
 
