@@ -19,14 +19,16 @@ from uuid import UUID
 
 from django.db import connection
 
-UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read - (
-  SELECT count(*) FROM messaging_message m
-  WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
-    AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system') - (
-  SELECT count(*) FROM messaging_userblock b JOIN messaging_message m ON m.sender_id = b.blocked_id
-  WHERE b.blocker_id = p.user_id AND m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq
-    AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system'))"""
-"""The rule as SQL, for a participant `p` of a conversation `c`."""
+UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read -
+  CASE c.unread_total - p.read_index - p.own_since_read WHEN 0 THEN 0 ELSE (
+    SELECT count(*) FROM messaging_message m
+    WHERE m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq AND m.deleted_at IS NOT NULL
+      AND m.sender_id IS DISTINCT FROM p.user_id AND NOT m.silent AND m.type <> 'system') + (
+    SELECT count(*) FROM messaging_userblock b JOIN messaging_message m ON m.sender_id = b.blocked_id
+    WHERE b.blocker_id = p.user_id AND m.conversation_id = p.conversation_id AND m.seq > p.last_read_seq
+      AND m.deleted_at IS NULL AND NOT m.silent AND m.type <> 'system') END)"""
+"""The rule as SQL, for a participant `p` of a conversation `c`. Exceptions are looked for only where something is left
+to except from: most places are read to the end."""
 
 _COUNTS = f"""
 SELECT p.conversation_id, {UNREAD_OF_PLACE}, c.last_seq
