@@ -1,5 +1,6 @@
 """Results as they are recorded: a page of figures and a page of plans."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from bench.imports import CHUNK_LINES, Imported
@@ -11,6 +12,8 @@ _HEAD = """# Messaging
 Made by `scripts/bench messaging`; see [how](../README.md).
 
 """
+
+_LONG_LIST = re.compile(r"'\{([^{},']+),([^{}']{200,})\}'")
 
 _COLUMNS = (
     "request",
@@ -94,10 +97,11 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def plans(shape: Shape, found: Mapping[str, Sequence[tuple[Statement, str]]]) -> str:
-    """Plain text: under each request its statements, each with its plan."""
+    """Plain text: under each request its statements, each with its plan, of whose long lists the first is shown."""
     parts = [f"EXPLAIN (ANALYZE, BUFFERS) of every statement, on the tenant of {shape.messages:,} messages."]
     for name, statements in found.items():
         parts.append(f"{'=' * 120}\n{name}\n{'=' * 120}")
         for number, (statement, plan) in enumerate(statements, 1):
-            parts.append(f"-- {number} of {len(statements)}\n{statement.sql.strip()}\n\n{plan}")
+            shown = _LONG_LIST.sub(lambda found: f"'{{{found[1]}, and {found[2].count(',') + 1} more}}'", plan)
+            parts.append(f"-- {number} of {len(statements)}\n{statement.sql.strip()}\n\n{shown}")
     return "\n\n".join(parts) + "\n"
