@@ -12,7 +12,7 @@ _SETTINGS = ("shared_buffers", "work_mem", "fsync", "synchronous_commit", "jit")
 
 
 def describe() -> list[str]:
-    """Lines of a list, without names of machines, people or folders."""
+    """Lines of a list, without names of machines, people or folders. To be asked when the measuring has just ended."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) name", [list(_SETTINGS)])
         settings = ", ".join(f"{name} {value}" for name, value in cursor.fetchall())
@@ -21,7 +21,8 @@ def describe() -> list[str]:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     libraries = ", ".join(f"{name} {version(name)}" for name in ("django", "djangorestframework", "psycopg"))
     return [
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; load average of the minute before: {os.getloadavg()[0]:.2f}",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; load average of the measuring's last minute: {os.getloadavg()[0]:.2f}, "
+        "of which 1 is its own",
         f"{os.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB of memory, {platform.system()}",
         f"Python {platform.python_version()}, {libraries}",
         f"PostgreSQL {server}: {settings}",

@@ -104,7 +104,6 @@ def run(options: Options) -> None:
     """Loads both tenants, measures, and writes `messaging.md` and `messaging-explain.txt`. Raises RuntimeError when
     something is not answered as it should be."""
     shapes = (SMALL, large(options.scale))
-    about = machine.describe()
     apis: dict[str, Api] = {}
     tenants: dict[str, Tenant] = {}
     handler = ClientHandler(enforce_csrf_checks=False)
@@ -120,6 +119,7 @@ def run(options: Options) -> None:
     _check(tenants[SMALL.name], apis, shapes)
 
     times = _measure(apis, shapes, options.repetitions)
+    about = machine.describe()
     plans = {workload.name: _explain(tenants[shapes[1].name], apis, workload, shapes[1]) for workload in WORKLOADS}
     importer = open_account(name="import", subdomain="import", plan_type="enterprise").tenant
     imported = run_import(importer, lines=max(int(LINES * options.scale), 1_000))
