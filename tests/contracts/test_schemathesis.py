@@ -31,7 +31,7 @@ from quotas.services.accounts import change_plan
 from quotas.services.limits import forget_cached_limits
 from tenants.scope import tenant_scope
 from tenants.services.authentication import forget_cached_credentials
-from tests.accounts import Account, platform_api
+from tests.accounts import Account, draft, platform_api
 from tests.e2e.client import SOAK
 from tests.files import upload
 
@@ -134,6 +134,11 @@ def scene(tenant: Account, other_tenant: Account) -> Scene:
     as_ada.patch(f"/messages/{second['id']}", {"content": {"text": "edited"}})
     as_ada.put(f"/messages/{first['id']}/pin")
     said = tenant.message(direct, bob)
+    words = {"name": "adverts", "kind": "words", "patterns": ["held for review"], "action": "hold"}
+    words_id = tenant.api.post("/moderation/filters", words).data["id"]
+    held = tenant.api.post("/messages/send", draft(group, ada, "held for review")).error["details"]["heldMessageId"]
+    report = tenant.api.acting_as("bob").post(f"/messages/{first['id']}/report", {"reason": "spam"}).data
+    tenant.api.post("/conversations/room/bans", {"userId": tenant.user("cyd")["id"]})
     sweep_outbox()
     with tenant_scope(tenant):
         notifications = [str(row.id) for row in Notification.objects.all()]
@@ -143,6 +148,9 @@ def scene(tenant: Account, other_tenant: Account) -> Scene:
         "messageId": [first["id"], reply["id"], said["id"]],
         "notificationId": notifications,
         "fileId": [upload(tenant.api).data["id"]],
+        "filterId": [words_id],
+        "heldMessageId": [held],
+        "reportId": [report["id"]],
         "importId": [tenant.api.post("/imports", {}).data["id"]],
         "position": ["0"],
         "name": ["👍"],

@@ -15,7 +15,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from messaging.tasks import sweep_outbox
-from tests.accounts import Account, drop_account, open_test_account, platform_api
+from tests.accounts import Account, draft, drop_account, open_test_account, platform_api
 from tests.api import Api
 from tests.isolation.test_routes import ROUTES, Route
 from tests.messaging.test_query_budgets import statements
@@ -56,6 +56,7 @@ def _fill(account: Account, size: int) -> Scene:
         "POST", f"/imports/{imports[0]}/chunks", lines, content_type="application/x-ndjson", query={"position": 0}
     )
     assert taken.data["failed"] == size
+    _moderate(account, room, first, ada, others)
     ids = {
         "conversationId": room["id"],
         "userId": ada["id"],
@@ -63,6 +64,18 @@ def _fill(account: Account, size: int) -> Scene:
         "importId": imports[0],
     }
     return Scene(size, account, ids, account.user_api(ada))
+
+
+def _moderate(account: Account, room: Any, message: Any, ada: Any, others: list[Any]) -> None:
+    api = account.api
+    for number, (other, stranger) in enumerate(zip(others, account.users(len(others)), strict=True)):
+        words = {"name": str(number), "kind": "words", "patterns": [f"held {number}"], "action": "hold"}
+        assert api.post("/moderation/filters", words).status == 201
+        assert api.post("/messages/send", draft(room, ada, f"held {number}")).code == "message_held"
+        report = api.acting_as(other["id"]).post(f"/messages/{message['id']}/report", {"reason": "spam"})
+        assert report.status == 201
+        for path in ("/bans", f"/conversations/{room['id']}/bans"):
+            assert api.post(path, {"userId": stranger["id"]}).status == 201
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +124,11 @@ BUDGETS: dict[str, Budget] = {
     "listUserNotifications": Budget(5, 6, {"limit": 100}),
     "listReceipts": Budget(5, 8),
     "listScheduledMessages": Budget(3, 4, {"limit": 100}),
+    "listBans": Budget(3, None, {"limit": 100}),
+    "listConversationBans": Budget(4, None, {"limit": 100}),
+    "listFilters": Budget(3, None, {"limit": 100}),
+    "listHeldMessages": Budget(3, None, {"limit": 100}),
+    "listReports": Budget(6, None, {"limit": 100}),
     "listImports": Budget(3, None, {"limit": 100}),
     "listImportFailures": Budget(4, None, {"limit": 100}),
 }
