@@ -175,7 +175,6 @@ def test_where_an_expression_matches_nothing_nothing_is_matched() -> None:
     nowhere = expressions(r"\b", "x+", action=Action.REJECT)
     assert judged("some words", nowhere) == (Action.PASS, None)
     assert judged("x", nowhere) == (Action.REJECT, nowhere.filter_id)
-    assert masked("ab xxb", expressions(r"\b|x+")) == "ab **b"
 
 
 HOSTILE = [
