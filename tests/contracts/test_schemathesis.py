@@ -34,6 +34,7 @@ from tenants.services.authentication import forget_cached_credentials
 from tests.accounts import Account, draft, platform_api
 from tests.e2e.client import SOAK
 from tests.files import upload
+from tests.scheduling import schedule
 
 EXAMPLES = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 3}
 """Calls of each operation, by each credential."""
@@ -152,6 +153,7 @@ def scene(tenant: Account, other_tenant: Account) -> Scene:
         "heldMessageId": [held],
         "reportId": [report["id"]],
         "importId": [tenant.api.post("/imports", {}).data["id"]],
+        "scheduledMessageId": [schedule(tenant, group, user).data["id"] for user in (ada, bob)],
         "position": ["0"],
         "name": ["👍"],
         "tenantId": [str(other_tenant.id), other_tenant.tenant.subdomain],
