@@ -21,8 +21,8 @@ def describe() -> list[str]:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     libraries = ", ".join(f"{name} {version(name)}" for name in ("django", "djangorestframework", "psycopg"))
     return [
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; load average of the last minute: {os.getloadavg()[0]:.2f}, of which 1 is "
-        "the measuring itself",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"load average of the last minute: {os.getloadavg()[0]:.2f}, of which 1 is the measuring itself",
         f"{os.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB of memory, {platform.system()}",
         f"Python {platform.python_version()}, {libraries}",
         f"PostgreSQL {server}: {settings}",
