@@ -11,7 +11,7 @@ from messaging.access import (
     require_self_or_integrator,
 )
 from messaging.api.conversations import render_one
-from messaging.queries.unread import unread_counts
+from messaging.queries.unread import unread_total
 from messaging.services import positions as services
 from messaging.services.messages import access_message
 from tenants.api.views import TenantView
@@ -81,5 +81,5 @@ class UserUnread(TenantView):
     def get(self, call: Call, userId: str) -> dict[str, int]:  # noqa: N803
         user = get_user(userId)
         require_self_or_integrator(call.caller, user)
-        counts = [count for count in unread_counts(user.id).values() if count]
-        return {"unreadMessages": sum(counts), "unreadConversations": len(counts)}
+        total = unread_total(user.id)
+        return {"unreadMessages": total.messages, "unreadConversations": total.conversations}

@@ -35,6 +35,13 @@ SELECT p.conversation_id, {UNREAD_OF_PLACE}, c.last_seq
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
 WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""  # noqa: S608 - a constant of this module
 
+# OFFSET 0 keeps the planner from counting twice, once for each aggregate.
+_TOTAL = f"""
+SELECT COALESCE(sum(n), 0)::bigint, count(*) FILTER (WHERE n <> 0) FROM (
+  SELECT {UNREAD_OF_PLACE} AS n
+  FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
+  WHERE p.user_id = %s OFFSET 0) counts"""  # noqa: S608 - a constant of this module
+
 _INDEX_AT = """
 SELECT COALESCE(
   (SELECT unread_index FROM messaging_message WHERE conversation_id = c.id AND seq <= %s ORDER BY seq DESC LIMIT 1),
@@ -76,6 +83,23 @@ def unread(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dic
 def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, int]:
     """As `unread`, the counts alone."""
     return {conversation_id: found.count for conversation_id, found in unread(user_id, conversation_ids).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadTotal:
+    """How many messages are unread for somebody, and in how many of their conversations."""
+
+    messages: int
+    conversations: int
+
+
+def unread_total(user_id: UUID) -> UnreadTotal:
+    """The sum of `unread_counts` over all of the user's conversations. One statement, at the same cost, of one row."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TOTAL, [user_id])
+        row = cursor.fetchone()
+    assert row is not None
+    return UnreadTotal(*row)
 
 
 def recount(conversation_id: UUID) -> dict[UUID, int]:

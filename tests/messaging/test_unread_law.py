@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from messaging.queries.unread import recount, unread_counts
+from messaging.queries.unread import UnreadTotal, recount, unread_counts, unread_total
 from tenants.scope import tenant_scope
 from tests.accounts import Account, unique
 
@@ -97,3 +97,24 @@ def test_every_unread_count_equals_the_recount(tenant: Account, steps: list[tupl
             assert {UUID(group.people[person]["id"]) for person in group.present} == expected.keys()
             for user_id, count in expected.items():
                 assert unread_counts(user_id, [conversation_id])[conversation_id] == count
+                assert unread_total(user_id) == UnreadTotal(count, int(count > 0))
+
+
+def test_the_total_is_the_sum_over_all_conversations(tenant: Account) -> None:
+    ada, bob, eve = tenant.users(3)
+    first, second, read, blocked = (tenant.conversation(ada, bob, eve) for _ in range(4))
+    for room, count in ((first, 3), (second, 1), (read, 2)):
+        tenant.messages(room, bob, count)
+    gone = tenant.message(first, bob)
+    assert tenant.api.delete(f"/messages/{gone['id']}").status == 200
+    tenant.messages(blocked, eve, 2)
+    api = tenant.api.acting_as(ada["id"])
+    assert api.post(f"/users/{ada['id']}/blocks", {"userId": eve["id"]}).status == 201
+    assert api.post(f"/conversations/{read['id']}/read", {"seq": 2}).status == 200
+    path = f"/users/{ada['id']}/unread"
+    assert api.get(path).data == {"unreadMessages": 4, "unreadConversations": 2}
+    with tenant_scope(tenant):
+        counts = unread_counts(UUID(ada["id"]))
+    assert sorted(counts.values()) == [0, 0, 1, 3]
+    nobody = tenant.user()
+    assert tenant.api.get(f"/users/{nobody['id']}/unread").data == {"unreadMessages": 0, "unreadConversations": 0}
