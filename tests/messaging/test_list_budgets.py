@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from messaging.tasks import sweep_outbox
+from messaging.tasks import index_messages, sweep_outbox
 from tests.accounts import Account, draft, drop_account, open_test_account, platform_api
 from tests.api import Api
 from tests.isolation.test_routes import ROUTES, Route
@@ -57,6 +57,7 @@ def _fill(account: Account, size: int) -> Scene:
     )
     assert taken.data["failed"] == size
     _moderate(account, room, first, ada, others)
+    index_messages()
     ids = {
         "conversationId": room["id"],
         "userId": ada["id"],
@@ -117,6 +118,7 @@ BUDGETS: dict[str, Budget] = {
     "listConversations": Budget(6, 9, {"limit": 100}),
     "listUserConversations": Budget(9, 10, {"limit": 100}),
     "listParticipants": Budget(4, 6, {"limit": 100}),
+    "searchMessages": Budget(4, 6, {"q": "hello", "limit": 50}),
     "listPinnedMessages": Budget(5, 7),
     "listReactions": Budget(5, 8, {"limit": 100}),
     "listMessageRevisions": Budget(5, 8, {"limit": 100}),

@@ -40,7 +40,8 @@ async def ask(committed_tenant: Account) -> AsyncIterator[Ask]:
 def _end_threads(handler: ThreadedHandler) -> None:
     """Closes each thread's connection, so that the tenant can be dropped, and ends the threads."""
     threads = handler._threads
-    gate = threading.Barrier(len(threads._threads))
+    # As many as there may be: a pool that starts another thread for a closer would leave one out.
+    gate = threading.Barrier(threads._max_workers)
 
     def close() -> None:
         gate.wait(10)

@@ -121,8 +121,7 @@ def _responses(declared: Operation, view: Any) -> dict[str, Any]:
     content = {"schema": schema, "example": _example(declared)}
     contents = {"*/*": _BYTES} if declared.download else {"application/json": content}
     answers: dict[str, Any] = {
-        str(status): {"description": declared.summary, "content": contents}
-        for status in declared.statuses
+        str(status): {"description": declared.summary, "content": contents} for status in declared.statuses
     }
     possible = [*ALWAYS_POSSIBLE, *getattr(view, "common_errors", ()), *declared.errors]
     if declared.request:
