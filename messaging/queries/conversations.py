@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
+from messagecore.kernel.api.paging import behind
 from messaging.models import Conversation, Participant
 from messaging.queries import messages as message_queries
 from messaging.queries.messages import MessageView
@@ -98,8 +99,7 @@ def list_participants(
     (part of a display name or external id) look through the conversation's people."""
     found = Participant.objects.filter(conversation_id=conversation_id).select_related("user")
     if after is not None:
-        joined_at, participant_id = after
-        found = found.filter(Q(joined_at__gt=joined_at) | Q(joined_at=joined_at, id__gt=participant_id))
+        found = found.filter(behind(("joined_at", "id"), after))
     if role is not None:
         found = found.filter(role=role)
     if search is not None:

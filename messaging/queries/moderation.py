@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
+from messagecore.kernel.api.paging import behind
 from messaging.models import Ban, HeldMessage, HeldStatus, MessageFilter, MessageReport, ReportStatus
 
 Place = tuple[datetime, UUID]
@@ -37,8 +38,7 @@ def list_bans(*, conversation_id: UUID | None, before: Place | None, now: dateti
     found = in_force(now).filter(from_place(conversation_id))
     found = found.select_related("user", "conversation", "banned_by").order_by("-created_at", "-id")
     if before is not None:
-        created_at, row_id = before
-        found = found.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=row_id))
+        found = found.filter(behind(("-created_at", "-id"), before))
     return list(found[:limit])
 
 
@@ -171,8 +171,7 @@ def list_held(*, status: str, after: Place | None, limit: int) -> list[HeldMessa
     """Those of a status, oldest first, behind the cursor. One statement, by the index `held_listed`."""
     found = held_messages().filter(status=status).order_by("created_at", "id")
     if after is not None:
-        created_at, row_id = after
-        found = found.filter(Q(created_at__gt=created_at) | Q(created_at=created_at, id__gt=row_id))
+        found = found.filter(behind(("created_at", "id"), after))
     return list(found[:limit])
 
 
@@ -186,8 +185,7 @@ def list_reports(*, status: str, reason: str | None, before: Place | None, limit
     if reason is not None:
         found = found.filter(reason=reason)
     if before is not None:
-        created_at, row_id = before
-        found = found.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=row_id))
+        found = found.filter(behind(("-created_at", "-id"), before))
     return list(found[:limit])
 
 

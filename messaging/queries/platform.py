@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db.models import Q, Sum
 
+from messagecore.kernel.api.paging import behind
 from messaging.models import Conversation, Message, User
 from quotas.models import StandingUsage
 from tenants.models import ApiKey, KeyKind, Tenant
@@ -21,8 +22,7 @@ def list_tenants(
     """Newest first, behind the cursor (created_at, id)."""
     found = Tenant.objects.order_by("-created_at", "-id")
     if before is not None:
-        created_at, tenant_id = before
-        found = found.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=tenant_id))
+        found = found.filter(behind(("-created_at", "-id"), before))
     if status is not None:
         found = found.filter(status=status)
     if search is not None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from messagecore.kernel.api.paging import behind
 from messaging.models import User
 from messaging.queries.messages import SenderView
 
@@ -22,8 +23,7 @@ def list_users(
     """Up to `limit` users in order of creation, behind the cursor (created_at, id)."""
     users = User.objects.order_by("created_at", "id")
     if after is not None:
-        created_at, user_id = after
-        users = users.filter(Q(created_at__gt=created_at) | Q(created_at=created_at, id__gt=user_id))
+        users = users.filter(behind(("created_at", "id"), after))
     if search is not None:
         users = users.filter(Q(display_name__icontains=search) | Q(external_user_id__icontains=search))
     if is_active is not None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q
-
 from messagecore.kernel import wire
+from messagecore.kernel.api.paging import behind
 from messagecore.kernel.errors import Conflict
 from messaging.events import BlockChanged, ToUser
 from messaging.models import Participant, User, UserBlock
@@ -50,8 +49,7 @@ def list_blocks(*, user_id: UUID, after: tuple[datetime, UUID] | None, limit: in
     """In order of blocking, behind the cursor (created_at, the blocked one's id), with the people."""
     found = UserBlock.objects.filter(blocker_id=user_id).select_related("blocked").order_by("created_at", "blocked_id")
     if after is not None:
-        created_at, blocked_id = after
-        found = found.filter(Q(created_at__gt=created_at) | Q(created_at=created_at, blocked_id__gt=blocked_id))
+        found = found.filter(behind(("created_at", "blocked_id"), after))
     return list(found[:limit])
 
 

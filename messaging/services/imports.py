@@ -6,10 +6,10 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from messagecore.kernel import ids, metrics, wire
+from messagecore.kernel.api.paging import behind
 from messagecore.kernel.errors import (
     Conflict,
     FieldError,
@@ -86,8 +86,7 @@ def list_imports(*, before: tuple[datetime, UUID] | None, limit: int) -> list[Im
     """Latest first, behind the cursor (created_at, id)."""
     jobs = ImportJob.objects.order_by("-created_at", "-id")
     if before is not None:
-        created_at, import_id = before
-        jobs = jobs.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=import_id))
+        jobs = jobs.filter(behind(("-created_at", "-id"), before))
     return list(jobs[:limit])
 
 
@@ -95,8 +94,7 @@ def list_failures(job: ImportJob, *, after: tuple[int, int] | None, limit: int) 
     """In order of lines, behind the cursor (line, id)."""
     failures = ImportFailure.objects.filter(job=job).order_by("line", "id")
     if after is not None:
-        line, failure_id = after
-        failures = failures.filter(Q(line__gt=line) | Q(line=line, id__gt=failure_id))
+        failures = failures.filter(behind(("line", "id"), after))
     return list(failures[:limit])
 
 

@@ -18,9 +18,10 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef
 
 from messagecore.kernel import ids
+from messagecore.kernel.api.paging import behind
 from messaging import ports
 from messaging.models import Message, Notification, Participant, UserBlock
 from tenants.models import Tenant
@@ -118,8 +119,7 @@ def list_notifications(
     )
     found = found.select_related("user__notification_preferences").order_by("-created_at", "-id")
     if before is not None:
-        created_at, notification_id = before
-        found = found.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=notification_id))
+        found = found.filter(behind(("-created_at", "-id"), before))
     if unread_only:
         found = found.filter(read_at=None)
     return list(found[:limit])

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from messagecore.kernel import ids, validation, wire
+from messagecore.kernel.api.paging import behind
 from messagecore.kernel.errors import Conflict, FieldError, NotFound, Refusal, ValidationFailed
 from messagecore.kernel.ids import find_uuid
 from messaging.access import UserNotFound, get_user
@@ -133,8 +134,7 @@ def list_scheduled(
     if conversation_id is not None:
         found = found.filter(conversation_id=conversation_id)
     if after is not None:
-        send_at, scheduled_id = after
-        found = found.filter(Q(send_at__gt=send_at) | Q(send_at=send_at, id__gt=scheduled_id))
+        found = found.filter(behind(("send_at", "id"), after))
     return list(found[:limit])
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
+from django.db.models import Q
 
 from messagecore.kernel import wire
 from messagecore.kernel.errors import Refusal
@@ -54,6 +55,14 @@ def time_and_id(cursor: str | None) -> tuple[datetime, UUID] | None:
         return None
     at, row_id = decode_cursor(cursor, wire.parse_timestamp, UUID)
     return at, row_id
+
+
+def behind(order: tuple[str, str], position: tuple[Any, Any]) -> Q:
+    """The rows behind a position in the order of two columns, named as `order_by` takes them: both with a minus for
+    descending, or neither. The second is unique among rows that are equal in the first."""
+    way = "lt" if order[0].startswith("-") else "gt"
+    (first, second), (at, tie) = (name.removeprefix("-") for name in order), position
+    return Q(**{f"{first}__{way}": at}) | Q(**{first: at, f"{second}__{way}": tie})
 
 
 def page_of(
