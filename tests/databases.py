@@ -1,6 +1,7 @@
-"""The test database: made once for each worker, prepared as an installation prepares it, dropped at the end."""
+"""The test databases: made once for each worker, prepared as an installation prepares it, dropped at the end."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -19,6 +20,8 @@ MISSING = (
     "`scripts/with-servers pytest …` start throw-away ones."
 )
 
+DROPPED_WITHIN_S = 30
+
 
 def require_servers() -> None:
     """Ends the run with one clear sentence where no server was named."""
@@ -27,15 +30,37 @@ def require_servers() -> None:
             pytest.exit(MISSING.format(name), returncode=4)
 
 
+def create_database(name: str) -> str:
+    """An empty database of that name on the tests' server, in place of what was there. Returns its URL."""
+    drop_database(name)
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
+
+
+def drop_database(name: str) -> None:
+    """With whoever is connected. The server's own autovacuum may be, which nobody but a superuser can send away: it is
+    done soon."""
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    deadline = time.monotonic() + DROPPED_WITHIN_S
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
+        while True:
+            try:
+                server.execute(drop)
+            except psycopg.errors.InsufficientPrivilege:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+
 @contextmanager
 def test_database() -> Iterator[None]:
     """Points Django at an empty database with the public schema and the tenant template in it."""
     require_servers()
     original = connection.settings_dict["NAME"]
-    name = sql.Identifier(settings.TEST_DATABASE)
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
-        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-        server.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    create_database(settings.TEST_DATABASE)
     _point_at(settings.TEST_DATABASE)
     try:
         call_command("prepare", stdout=StringIO())
@@ -44,8 +69,7 @@ def test_database() -> Iterator[None]:
         yield
     finally:
         _point_at(original)
-        with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
-            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        drop_database(settings.TEST_DATABASE)
 
 
 def _point_at(name: str) -> None:

@@ -11,18 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psutil
 import psycopg
 import redis
-from psycopg import sql
 
 from scripts.launcher.home import ROOT
 from scripts.launcher.processes import Child, spawn, stop
 from scripts.launcher.valkey import wheel_binary
-from tests.databases import require_servers
+from tests.databases import create_database, drop_database, require_servers
 
 STARTED_WITHIN_S = 40
 
@@ -49,20 +47,17 @@ class Database:
 
     def create(self) -> None:
         require_servers()
-        self.url = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.name}"))
-        self.drop()
-        with self._server() as server:
-            server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.name)))
+        self.url = create_database(self.name)
 
     def drop(self) -> None:
-        with self._server() as server:
-            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+        drop_database(self.name)
 
     def terminate_backends(self) -> int:
         """Ends every connection that others have to this database, in whatever they are doing."""
         with self._server() as server:
             rows = server.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.name]
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user",
+                [self.name],
             )
             return len(rows.fetchall())
 

@@ -11,14 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
 
-from tests.databases import require_servers
+from tests.databases import create_database, drop_database, require_servers
 from tests.settings import WORKER
 
 pytestmark = pytest.mark.e2e
@@ -66,19 +63,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     name = f"messagecore_guides{WORKER}"
-    database = sql.Identifier(name)
-    server = os.environ["DATABASE_URL"]
     env = dict(os.environ) | {
-        "DATABASE_URL": urlunsplit(urlsplit(server)._replace(path=f"/{name}")),
+        "DATABASE_URL": create_database(name),
         "MESSAGECORE_MODE": "demo",
         "MESSAGECORE_HOME": str(home),
         "DJANGO_SETTINGS_MODULE": "messagecore.settings",
         "HOST": "127.0.0.1",
         "PORT": str(port),
     }
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
     manage = [sys.executable, "manage.py"]
     subprocess.run([*manage, "prepare"], cwd=ROOT, env=env, check=True, capture_output=True)
     subprocess.run([*manage, "demo"], cwd=ROOT, env=env, check=True, capture_output=True)
@@ -101,8 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     finally:
         web.terminate()
         web.wait(timeout=15)
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+        drop_database(name)
 
 
 def _wait_for(url: str, web: "subprocess.Popen[bytes]", log: Path) -> None:
