@@ -9,6 +9,7 @@ from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from messagecore import operations
+from messagecore.asyncapi import AsyncApiView
 from messagecore.kernel.api.envelope import plain_failure
 from messagecore.kernel.api.paths import IdConverter
 
@@ -20,6 +21,7 @@ urlpatterns = [
     path("metrics", operations.metrics),
     path("favicon.ico", operations.favicon),
     path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("api/asyncapi/", AsyncApiView.as_view(), name="asyncapi"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("messaging.api.urls")),
     path("i18n/", set_language, name="set_language"),

@@ -85,3 +85,10 @@ def events() -> Mapping[str, Schema]:
     """Socket events by type: `{schema, durable, description}`."""
     index: Mapping[str, Schema] = documents()["events.json"]["x-events"]
     return index
+
+
+@cache
+def close_codes() -> Mapping[int, Schema]:
+    """Why the server closes a socket, by code: `{name, reconnect, description}`."""
+    index: Mapping[str, Schema] = documents()["errors.json"]["x-close-codes"]
+    return {int(code): entry for code, entry in index.items()}

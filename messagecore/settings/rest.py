@@ -14,7 +14,8 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "MessageCore",
-    "DESCRIPTION": "Chat as a service that any product embeds: users, conversations, messages, usage.",
+    "DESCRIPTION": "Chat as a service that any product embeds: users, conversations, messages, usage. "
+    "The socket beside it is described by [AsyncAPI](/api/asyncapi/).",
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",

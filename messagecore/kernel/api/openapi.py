@@ -5,6 +5,8 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 
 from messagecore.kernel import catalogue
+from messagecore.kernel.api import components
+from messagecore.kernel.api.components import reference
 from messagecore.kernel.api.operations import ALWAYS_POSSIBLE, Operation, Param
 
 _KINDS: dict[str, dict[str, Any]] = {
@@ -16,10 +18,6 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-
-
-def _reference(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
 
 
 class CatalogueSchema(AutoSchema):
@@ -89,7 +87,7 @@ def _query_parameter(param: Param) -> dict[str, Any]:
 
 
 def _body(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": _reference(name)}
+    content: dict[str, Any] = {"schema": reference(name)}
     examples = catalogue.definitions()[name].get("examples", [])
     if examples:
         content["example"] = examples[0]
@@ -109,13 +107,13 @@ def _example(declared: Operation) -> dict[str, Any]:
 
 
 def _responses(declared: Operation, view: Any) -> dict[str, Any]:
-    data: dict[str, Any] = {"type": "null"} if declared.response is None else _reference(declared.response)
+    data: dict[str, Any] = {"type": "null"} if declared.response is None else reference(declared.response)
     if declared.listed:
         data = {"type": "array", "items": data}
     properties: dict[str, Any] = {"success": {"const": True}, "data": data}
     required = ["success", "data"]
     if declared.many:
-        properties |= {"data": {"type": "array", "items": data}, "pagination": _reference("Pagination")}
+        properties |= {"data": {"type": "array", "items": data}, "pagination": reference("Pagination")}
         required.append("pagination")
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     content = {"schema": schema, "example": _example(declared)}
@@ -130,7 +128,7 @@ def _responses(declared: Operation, view: Any) -> dict[str, Any]:
         entry = catalogue.error(code)
         answer = answers.setdefault(
             str(entry.status),
-            {"description": "", "content": {"application/json": {"schema": _reference("Failure"), "examples": {}}}},
+            {"description": "", "content": {"application/json": {"schema": reference("Failure"), "examples": {}}}},
         )
         answer["description"] += f"{'; ' if answer['description'] else ''}`{code}`: {entry.title}"
         answer["content"]["application/json"]["examples"][code] = {
@@ -154,18 +152,20 @@ def only_api_routes(endpoints: list[Any]) -> list[Any]:
 
 def add_catalogue(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Adds the catalogue's definitions and the ways to authenticate."""
-    components = result.setdefault("components", {})
-    components["schemas"] = {
-        name: catalogue.rewrite_references(schema, lambda target: f"#/components/schemas/{target}")
-        for name, schema in catalogue.definitions().items()
-    }
-    components["securitySchemes"] = {
-        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`mc_sk_…` or `mc_pk_…`"},
+    described = result.setdefault("components", {})
+    described["schemas"] = components.schemas()
+    described["securitySchemes"] = {
+        "apiKey": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-API-Key",
+            "description": components.KEY_DESCRIPTION,
+        },
         "userToken": {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "A user token, beside a publishable key.",
+            "description": f"{components.TOKEN_DESCRIPTION}, beside a publishable key.",
         },
         "platformToken": {"type": "http", "scheme": "bearer", "description": "`mc_pt_…`, for platform staff."},
     }
