@@ -240,6 +240,8 @@ LEAVES = {
     "leave": "participant_removed",
 }
 """The event that a deed leaves in the log, about what it was about."""
+ENDED_BY_DELETION = {"unreact", "unpin"}
+"""What there is nothing left of to take back, once the message is deleted."""
 
 
 def _check_deeds(records: Mapping[str, Sequence[Entry]], truth: Truth) -> Iterator[str]:
@@ -260,9 +262,12 @@ def _check_deeds(records: Mapping[str, Sequence[Entry]], truth: Truth) -> Iterat
     for key, entry in tried.items():
         type_ = LEAVES.get(entry["deed"])
         outcome = ended.get(key)
-        if type_ is None or outcome is None or outcome["what"] != "done" or outcome.get("changed") is False:
+        if type_ is None or outcome is None or outcome["what"] != "done":
             continue
-        if entry["conversation"] in truth.logs and (entry["conversation"], type_, entry["about"]) not in events:
+        conversation, about = entry["conversation"], entry["about"]
+        if entry["deed"] in ENDED_BY_DELETION and (conversation, "message_deleted", about) in events:
+            continue
+        if conversation in truth.logs and (conversation, type_, about) not in events:
             yield f"{key}: {entry['deed']} was acknowledged and has left no {type_}"
 
 
@@ -270,9 +275,9 @@ def _check_sends(tried: Mapping[str, Entry], ended: Mapping[str, Entry], truth: 
     """Acknowledged: there once, as the ack said. Refused for good: not there. Neither: there once or not at all."""
     stored: dict[str, list[tuple[str, int, LogEntry]]] = {}
     for conversation, log in truth.logs.items():
-        for seq, entry in log.entries.items():
-            if entry.client_message_id is not None:
-                stored.setdefault(entry.client_message_id, []).append((conversation, seq, entry))
+        for seq, message in log.entries.items():
+            if message.client_message_id is not None:
+                stored.setdefault(message.client_message_id, []).append((conversation, seq, message))
     sends = {key: entry for key, entry in tried.items() if entry["deed"] == "send"}
     for key, entry in sends.items():
         found, outcome = stored.get(key, []), ended.get(key)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Entry = Mapping[str, Any]
-"""`at` (seconds since the recorder began), `what`, and what belongs to it; see `tests.faults.client`."""
+"""`at` (seconds of the wall clock, so that records can be laid side by side), `what`, and what belongs to it; see `tests.faults.client`."""
 
 
 class Recorder:
@@ -18,10 +18,9 @@ class Recorder:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._began = time.monotonic()
 
     def note(self, what: str, **facts: Any) -> None:
-        at = round(time.monotonic() - self._began, 4)
+        at = round(time.time(), 4)
         self._file.write(json.dumps({"at": at, "what": what, **facts}, ensure_ascii=False) + "\n")
 
     def seqs_of(self, conversation: str) -> list[int]:

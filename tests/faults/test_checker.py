@@ -266,6 +266,20 @@ def test_a_deed_that_left_nothing_is_found() -> None:
     assert problems(*WHOLE, *RESUMED, sends=[*SENDS, tries]) == []
 
 
+def test_what_a_deletion_ended_leaves_nothing_to_take_back() -> None:
+    unpin = [line("tries", key="u", deed="unpin", user=BEN, conversation=ROOM, about="message-2", by="rest")]
+    unpin += [line("done", key="u", message=None, seq=None)]
+    found = problems(*WHOLE, *RESUMED, sends=[*SENDS, *unpin])
+    finds(found, "u: unpin was acknowledged and has left no message_unpinned")
+    deleted = {seq: message(seq) for seq in range(1, 6)} | {6: LogEntry("message_deleted", "message-2", BEN)}
+    record = [
+        *WHOLE,
+        *events(4, 5),
+        line("event", conversation=ROOM, seq=6, type="message_deleted", subject="message-2"),
+    ]
+    assert problems(*record, logs=truth(deleted), sends=[*SENDS[:10], *unpin]) == []
+
+
 def test_a_log_with_a_hole_is_found() -> None:
     holed = {seq: message(seq) for seq in (1, 2, 3, 5, 6)}
     found = problems(began(), sends=[*SENDS[:6], *SENDS[8:]], logs=truth(holed))
