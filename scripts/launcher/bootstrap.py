@@ -18,7 +18,8 @@ from scripts.launcher.running import left_behind
 
 def main(command: str, arguments: list[str]) -> int:
     """Replace this process by `command` under the right Python; returns an exit code when that is refused."""
-    console = Console()
+    # What a chat writes to its standard output may be read by a program: frames, and nothing about an installation.
+    console = Console(sys.stderr if command == "chat" else None)
     listen()
     try:
         home = home_from_environment()

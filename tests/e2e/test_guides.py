@@ -227,6 +227,14 @@ process.exit(0);
 """
 
 
+def test_looking_at_frames(place: Place) -> None:
+    (code,) = blocks("docs/guides/realtime.md", "sh")
+    env = place.env | {"MESSAGECORE_HOME": str(place.path / ".messagecore"), "MESSAGECORE_VENV": sys.prefix}
+    frames = [json.loads(line) for line in Place(ROOT, place.demo, env).run("sh", "-ec", code).splitlines()]
+    assert [(frame["type"], frame.get("id")) for frame in frames] == [("authenticated", None), ("ack", 1)]
+    assert frames[0]["data"]["externalUserId"] == "alice"
+
+
 def test_the_realtime_client_misses_nothing(place: Place, quickstart: list[dict[str, object]]) -> None:
     node = shutil.which("node")
     if node is None:
