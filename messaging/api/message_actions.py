@@ -22,8 +22,12 @@ CHANGED = (*SEEN, "permission_denied", "conflict")
 
 
 def _render(message: Message, viewer: User | None) -> dict[str, Any]:
+    """Raises MessageNotFound for what the viewer ceased to see since it was looked up: they block its author now."""
     viewer_id = None if viewer is None else viewer.id
-    return rendering.render_message(queries.get_messages([message.id], viewer_id=viewer_id)[message.id])
+    view = queries.get_messages([message.id], viewer_id=viewer_id).get(message.id)
+    if view is None:
+        raise MessageNotFound
+    return rendering.render_message(view)
 
 
 def _act(call: Call, message_id: str, action: Callable[..., Message]) -> dict[str, Any]:

@@ -3,9 +3,13 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from messaging.events import DurableEvent, ToOnlookers, ToUser
+from messaging.models import UserBlock
 from messaging.ports import RecordingAnnouncer
+from messaging.services import messages as services
+from tenants.scope import tenant_scope
 from tests.accounts import Account
 
 Said = tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -107,6 +111,26 @@ def test_reactions_are_counted_by_name_and_say_whether_one_is_ones_own(
         {"name": "👍", "count": 1, "me": False},
         {"name": "赞", "count": 1, "me": False},
     ]
+
+
+def test_whoever_blocks_the_author_meanwhile_is_told_that_there_is_no_message(
+    tenant: Account, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another device of theirs blocks between the look-up and the answer; nothing of the reaction stays."""
+    ada, bob, _, message = said
+    path = f"/messages/{message['id']}"
+    add_reaction = services.add_reaction
+
+    def slowly(**arguments: Any) -> Any:
+        added = add_reaction(**arguments)
+        with tenant_scope(tenant.tenant):
+            UserBlock.objects.create(blocker_id=bob["id"], blocked_id=ada["id"], created_at=timezone.now())
+        return added
+
+    monkeypatch.setattr(services, "add_reaction", slowly)
+    tenant.api.acting_as("bob").post(f"{path}/reactions", {"name": "👍"}).refuses(404, "message_not_found")
+    monkeypatch.undo()
+    assert tenant.api.get(f"{path}/reactions").data == []
 
 
 def test_a_reaction_needs_somebody_who_gives_it(tenant: Account, said: Said) -> None:
