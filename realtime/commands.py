@@ -1,4 +1,5 @@
-"""What each command does, once the connection is open: a thin handler for each, by type."""
+"""What each command does, once the connection is open: a thin handler for each, by type. `authenticate` and `resume`,
+which are about the connection itself, are the consumer's."""
 
 import asyncio
 import logging
@@ -53,7 +54,7 @@ class Session:
         """
         room = self.hub.find_room(self.connection, any_id)
         if room is None:
-            await self.hub.compare_user(self.tenant.id, self.user_id)
+            await self.hub.comparison.compare_user(self.tenant.id, self.user_id)
             room = self.hub.find_room(self.connection, any_id)
         if room is None:
             raise ConversationNotFound

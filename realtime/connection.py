@@ -35,6 +35,8 @@ class Connection:
         self.looking_at: set[UUID] = set()
         # Where each conversation stood that the user was taken out of since: what is older is not news.
         self.departures: dict[UUID, int] = {}
+        # Conversations whose events wait until the client says from where it wants them; None: nothing waits.
+        self.held_back: set[UUID] | None = None
         # While the hub reads the memberships: what hints said of them in that moment, by the seq of its event.
         self.meanwhile: dict[UUID, int] | None = None
         # Whose messages this user does not want to see.
@@ -49,6 +51,7 @@ class Connection:
         self._ephemeral_frames = 0
         self._held: list[str] | None = []
         self._wake = asyncio.Event()
+        self._sent = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._writer: asyncio.Task[None] | None = None
         self._hurry: asyncio.TimerHandle | None = None
@@ -89,10 +92,24 @@ class Connection:
             return
         self._append(frame, ephemeral=ephemeral)
 
+    def has_room_for(self, frame: str) -> bool:
+        """Whether a frame that can wait should go in now: below half of what closes the connection."""
+        if not self._queue:
+            return True
+        return 2 * len(self._queue) < self._max_frames and 2 * (self._queued_bytes + len(frame)) <= self._max_bytes
+
+    async def drained(self) -> None:
+        """Returns when the client has taken most of what was queued, or the connection ends."""
+        while self._closing is None and (
+            4 * len(self._queue) >= self._max_frames or 4 * self._queued_bytes >= self._max_bytes
+        ):
+            self._sent.clear()
+            await self._sent.wait()
+
     def disconnect(self, code: int, reason: str, *, reconnect: bool) -> None:
         """Tells the client why, behind what is queued, and closes. The first one wins."""
         if self._closing is None:
-            self._append(_disconnecting(code, reason, reconnect=reconnect))
+            self._append(frames.disconnecting(code, reason, reconnect=reconnect))
             self._close(code, reason, within_s=CLOSE_WITHIN_S)
 
     async def finish(self) -> None:
@@ -105,6 +122,7 @@ class Connection:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._queue.clear()
+        self._sent.set()
         self.ended.set()
 
     def _is_full(self, frame: str) -> bool:
@@ -126,13 +144,14 @@ class Connection:
         """What is queued would come with a hole behind it; the client gets it all when it resumes."""
         self._queue.clear()
         self._queued_bytes = self._ephemeral_frames = 0
-        self._append(_disconnecting(TOO_SLOW, _TOO_SLOW_REASON, reconnect=True))
+        self._append(frames.disconnecting(TOO_SLOW, _TOO_SLOW_REASON, reconnect=True))
         self._close(TOO_SLOW, _TOO_SLOW_REASON, within_s=0)
 
     def _close(self, code: int, reason: str, *, within_s: float) -> None:
         # A control frame holds 125 bytes, two of them the code.
         self._closing = (code, reason.encode()[:123].decode(errors="ignore"))
         self._wake.set()
+        self._sent.set()
         self._hurry = asyncio.get_running_loop().call_later(within_s, self._stop_waiting)
 
     def _stop_waiting(self) -> None:
@@ -169,11 +188,8 @@ class Connection:
         frame, ephemeral = self._queue.popleft()
         self._queued_bytes -= len(frame)
         self._ephemeral_frames -= ephemeral
+        self._sent.set()
         return frame
 
 
 _TOO_SLOW_REASON = "too slow: reconnect and resume"
-
-
-def _disconnecting(code: int, reason: str, *, reconnect: bool) -> str:
-    return frames.event("disconnecting", {"code": code, "reason": reason, "reconnect": reconnect})

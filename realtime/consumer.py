@@ -20,13 +20,14 @@ from django.utils import timezone
 from messagecore.kernel import context, ids, metrics, wire
 from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from messaging.services import reading
-from realtime.commands import HANDLERS, Session
+from realtime.commands import HANDLERS, Answer, Session
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
 from realtime.hub import REFUSED, RESTARTING, hub
 from realtime.limits import TokenBucket
 from realtime.process import presence_store
 from realtime.protocol import frames
+from realtime.resumption import Resumption
 from realtime.watch import TENANT_INACTIVE, announce_presence
 from tenants.api.authentication import TokenRequired, bearer, client_address, host_without_port
 from tenants.cards import Caller
@@ -35,6 +36,11 @@ from tenants.services import authentication
 logger = logging.getLogger(__name__)
 
 NOT_AUTHENTICATED_IN_TIME, TOKEN_EXPIRED, BAD_FRAMES, TOO_FAST = 4001, 4010, 4013, 4029
+RESUME_WITHIN_S = 1.0
+"""A client that says what it holds does so right behind `authenticate`, or when it is answered: so long its
+conversations hold back their events, or until it asks for something else, so that nothing comes before what it missed.
+The slowest phones need some hundred milliseconds for a round trip."""
+
 MAX_REFUSED_FOR_SPEED = 500
 """Commands above the rate that are answered with an error before the connection is closed; forgiven at the rate that
 a connection may keep up."""
@@ -58,6 +64,10 @@ class TooManyFrames(Refusal):
     code = "too_many_frames"
 
 
+class ResumeInProgress(Refusal):
+    code = "resume_in_progress"
+
+
 _CLOSE_CODES = {"token_expired": TOKEN_EXPIRED, "tenant_inactive": TENANT_INACTIVE}
 
 
@@ -75,6 +85,7 @@ class SocketConsumer(AsyncConsumer):
             max_bytes=settings.SOCKET_MAX_QUEUED_BYTES,
         )
         self._timers: list[asyncio.TimerHandle] = []
+        self._resuming: asyncio.Task[None] | None = None
         ending = asyncio.ensure_future(self._connection.ended.wait())
         try:
             await super().__call__(scope, partial(self._receive_or_end, receive, ending), send)
@@ -131,6 +142,9 @@ class SocketConsumer(AsyncConsumer):
         for timer in self._timers:
             timer.cancel()
         connection = self._connection
+        if self._resuming is not None:
+            self._resuming.cancel()
+            await asyncio.gather(self._resuming, return_exceptions=True)
         hub().detach(connection)
         await connection.finish()
         if connection.tenant is not None and connection.user_id is not None:
@@ -181,14 +195,28 @@ class SocketConsumer(AsyncConsumer):
     async def _handle(self, frame: frames.Frame) -> None:
         if frame.type == "authenticate":
             await self._authenticate(frame.data, frame_id=frame.id)
-            return
+        elif frame.type == "resume":
+            await self._resume(frame)
+        else:
+            self._stop_holding_back()
+            await self._do(frame, self._handler(frame))
+
+    def _stop_holding_back(self) -> None:
+        if self._session is not None and self._connection.held_back is not None and self._resuming is None:
+            hub().release(self._connection)
+
+    async def _handler(self, frame: frames.Frame) -> Answer:
+        if self._session is None:
+            raise NotAuthenticated
+        handler = HANDLERS.get(frame.type)
+        if handler is None:
+            raise frames.UnknownType
+        return await handler(self._session, frame.data)
+
+    async def _do(self, frame: frames.Frame, work: Awaitable[Answer]) -> bool:
+        """Does what a command asks and answers it; whether it succeeded."""
         try:
-            if self._session is None:
-                raise NotAuthenticated
-            handler = HANDLERS.get(frame.type)
-            if handler is None:
-                raise frames.UnknownType
-            event, data = await handler(self._session, frame.data)
+            event, data = await work
         except Refusal as refusal:
             self._connection.put(frames.error(refusal, frame.id))
         except Exception as error:
@@ -199,6 +227,35 @@ class SocketConsumer(AsyncConsumer):
             self._connection.put(frames.error(ServiceUnavailable(), frame.id))
         else:
             self._answer(frame.id, event, data)
+            return True
+        return False
+
+    async def _resume(self, frame: frames.Frame) -> None:
+        """Beside the other commands: it takes as long as the client takes to read. What is asked behind it is answered
+        meanwhile; from where each conversation goes on is decided before."""
+        if self._session is None:
+            self._connection.put(frames.error(NotAuthenticated(), frame.id))
+            return
+        if self._resuming is not None:
+            self._connection.put(frames.error(ResumeInProgress(), frame.id))
+            return
+        resumption = Resumption(hub(), self._connection, frame.data["conversations"])
+        begun = asyncio.Event()
+        self._resuming = asyncio.get_running_loop().create_task(self._finish_resuming(frame, resumption, begun))
+        await begun.wait()
+
+    async def _finish_resuming(self, frame: frames.Frame, resumption: Resumption, begun: asyncio.Event) -> None:
+        async def resumed() -> Answer:
+            try:
+                await resumption.begin()
+            finally:
+                begun.set()
+            return "resumed", await resumption.finish()
+
+        if not await self._do(frame, resumed()):
+            # The client would have a hole in what it holds: it comes back and tries again.
+            self._connection.disconnect(RESTARTING, "the resume failed: reconnect and resume", reconnect=True)
+        self._resuming = None
 
     def _answer(self, frame_id: frames.FrameId, event: str | None, data: dict[str, Any]) -> None:
         if frame_id is not None:
@@ -245,6 +302,8 @@ class SocketConsumer(AsyncConsumer):
             "serverTime": wire.timestamp(timezone.now()),
         }
         connection.open(frames.event("authenticated", opened) if frame_id is None else frames.ack(frame_id, opened))
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(RESUME_WITHIN_S, self._stop_holding_back))
         self._end_with_token(caller)
         await self._show_online(caller)
 

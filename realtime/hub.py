@@ -2,26 +2,23 @@
 
 For every conversation with local listeners there is a room with a cursor: the last seq that was written to them. A
 hint only says that more is there. The next seq is written at once; anything else is read from the database first,
-so that no listener ever sees a hole or a repeat. Every COMPARE_EVERY_S, and after every reconnect to Redis, cursors
-and memberships are compared with the database, one visit a tenant; hints may all be lost and nothing is missed.
+so that no listener ever sees a hole or a repeat. Whoever holds less than the cursor is brought up to it apart from the
+others (realtime.catchup). What hints should have said and did not is found by comparisons (realtime.comparing).
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from functools import cache
 from uuid import UUID
 
-from django.utils import timezone
-
-from messagecore.kernel import metrics, wire
+from messagecore.kernel import metrics
 from messagecore.kernel.ids import find_uuid
-from messaging.queries.log import LogPosition, MembershipMark, membership_mark
+from messaging.queries.log import LogPosition, LogSpan
 from messaging.services import reading
-from messaging.services.memberships import membership_changes
-from messaging.services.reading import LogEntry
 from realtime.broker import Subscriber, publisher
+from realtime.catchup import CatchUp, read_events, shown
+from realtime.comparing import Comparison
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
 from realtime.protocol import frames, hints
@@ -43,14 +40,11 @@ from tenants.cards import TenantCard
 
 logger = logging.getLogger(__name__)
 
-COMPARE_EVERY_S = 10.0
 READ_AT_ONCE = 200
 """Log entries read in one go while closing a gap."""
 
 OVERTAKING_S = 0.02
 RETRY_AFTER_S = 1.0
-MEND_AFTER_S = 0.2
-"""When the log and the hints do not agree on who is in: hints that are under way have this long to come."""
 
 REFUSED, RESTARTING = 4003, 1012
 
@@ -60,24 +54,22 @@ class Hub:
 
     def __init__(self) -> None:
         self.tenants: dict[UUID, LocalTenant] = {}
-        self._subscriber = Subscriber(self.receive, self.compare_all)
+        self.comparison = Comparison(self)
+        self._subscriber = Subscriber(self.receive, self.comparison.compare_all)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._comparing: asyncio.Task[None] | None = None
-        self._one_comparison = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.catch_ups: dict[Connection, CatchUp] = {}
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._subscriber.start()
-        self._comparing = self._loop.create_task(self._compare_regularly())
+        self.comparison.start()
         publisher().fallback = self.receive_from_thread
 
     async def stop(self) -> None:
         publisher().fallback = None
-        if self._comparing is not None:
-            self._comparing.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self.comparison.stop()
+        for catch_up in self.catch_ups.values():
+            catch_up.close()
         for tenant in self.tenants.values():
             for room in tenant.rooms.values():
                 room.close()
@@ -86,11 +78,12 @@ class Hub:
     # --- who listens ------------------------------------------------------------------------------------------------
 
     async def attach(self, connection: Connection, card: TenantCard) -> None:
-        """Makes an identified connection hear its conversations from now on.
+        """Makes an identified connection a member of its conversations, which hold back their events until `release`
+        or a resume says from where the client wants them.
 
         Order matters: the tenant's hints are subscribed to and the user is known here before the memberships are
-        read, so that what is committed while they are being read is heard. Frames wait in the connection until it
-        is opened.
+        read, so that what is committed while they are being read is heard. Other frames wait in the connection until
+        it is opened.
         """
         assert connection.user_id is not None
         tenant = self.tenants.setdefault(card.id, LocalTenant(card))
@@ -101,29 +94,53 @@ class Hub:
         await self._subscriber.subscribe(card.id)
         started_at = asyncio.get_running_loop().time()
         standing = await read_in_database_thread(reading.standing, card, connection.user_id)
-        self._set_blocked(tenant, connection.user_id, standing.blocked, read_at=started_at)
+        tenant.set_blocked(connection.user_id, standing.blocked, read_at=started_at)
+        held_back = set()
         for position in standing.positions:
             conversation_id = position.conversation_id
             left_since = meanwhile.get(conversation_id, 0) > position.last_seq
             if conversation_id not in connection.conversations and not left_since:
-                self._listen(
+                held_back.add(conversation_id)
+                self.listen(
                     tenant,
                     connection,
                     conversation_id,
                     position.conversation_external_id,
                     after_seq=self._caught_up_seq(tenant, position),
+                    held_back=True,
                 )
+        connection.held_back = held_back
         connection.meanwhile = None
 
-    def detach(self, connection: Connection) -> None:
-        if connection.tenant is None or connection.user_id is None:
+    def release(self, connection: Connection) -> None:
+        """Lets a connection hear what its conversations still hold back: the client does not resume."""
+        held_back, connection.held_back = connection.held_back or (), None
+        for conversation_id in held_back:
+            self.release_room(connection, conversation_id)
+
+    def release_room(self, connection: Connection, conversation_id: UUID, *, after_seq: int | None = None) -> None:
+        """Lets it hear one conversation, from `after_seq` on instead of from where it began."""
+        tenant = self.tenant_of(connection)
+        if connection.held_back is not None:
+            connection.held_back.discard(conversation_id)
+        room = None if tenant is None else tenant.rooms.get(conversation_id)
+        if tenant is None or room is None or conversation_id not in connection.conversations:
             return
-        tenant = self.tenants.get(connection.tenant.id)
-        others = None if tenant is None else tenant.users.get(connection.user_id)
-        if tenant is None or others is None or connection not in others:
+        held = room.apart.get(connection, room.cursor) if after_seq is None else after_seq
+        self.place(tenant, room, connection, held)
+
+    def detach(self, connection: Connection) -> None:
+        tenant = self.tenant_of(connection)
+        if tenant is None or connection.user_id is None:
+            return
+        others = tenant.users.get(connection.user_id, set())
+        if connection not in others:
             return
         others.discard(connection)
         metrics.CONNECTIONS.dec()
+        catch_up = self.catch_ups.pop(connection, None)
+        if catch_up is not None:
+            catch_up.close()
         for conversation_id in list(connection.conversations):
             self._stop_listening(tenant, connection, conversation_id)
         if not others:
@@ -133,11 +150,26 @@ class Hub:
             del self.tenants[tenant.card.id]
             self._subscriber.unsubscribe(tenant.card.id)
 
+    def tenant_of(self, connection: Connection) -> LocalTenant | None:
+        return None if connection.tenant is None else self.tenants.get(connection.tenant.id)
+
+    def catch_up_of(self, connection: Connection, tenant: LocalTenant) -> CatchUp:
+        catch_up = self.catch_ups.get(connection)
+        if catch_up is None:
+            catch_up = self.catch_ups[connection] = CatchUp(self, tenant, connection)
+        return catch_up
+
+    def end_catch_up(self, connection: Connection) -> None:
+        """Forgets how a connection was caught up, if it is; the next time begins anew."""
+        catch_up = self.catch_ups.get(connection)
+        if catch_up is not None and catch_up.is_idle:
+            del self.catch_ups[connection]
+
     def find_room(self, connection: Connection, any_id: str) -> Room | None:
         """The room of a conversation that the connection is in, by either id; the server's wins."""
-        if connection.tenant is None:
+        tenant = self.tenant_of(connection)
+        if tenant is None:
             return None
-        tenant = self.tenants[connection.tenant.id]
         for conversation_id in (find_uuid(any_id), tenant.by_external_id.get(any_id)):
             if conversation_id is not None and conversation_id in connection.conversations:
                 return tenant.rooms[conversation_id]
@@ -152,7 +184,7 @@ class Hub:
         room.onlookers.discard(connection)
         connection.looking_at.discard(room.id)
 
-    def _listen(
+    def listen(
         self,
         tenant: LocalTenant,
         connection: Connection,
@@ -160,24 +192,38 @@ class Hub:
         external_id: str | None,
         *,
         after_seq: int,
+        held_back: bool = False,
     ) -> None:
+        """Makes the connection a member of the conversation's room, holding everything up to `after_seq`."""
         room = tenant.rooms.get(conversation_id)
         if room is None:
             room = tenant.rooms[conversation_id] = Room(conversation_id, external_id, cursor=after_seq)
             if external_id is not None:
                 tenant.by_external_id[external_id] = conversation_id
             if (heard := tenant.overheard.last_seq(conversation_id)) > after_seq:
-                self._fill(tenant, room, up_to=heard)
-        room.members.add(connection)
+                self.fill(tenant, room, up_to=heard)
         connection.conversations.add(conversation_id)
-        if after_seq == room.cursor:
+        if not held_back:
+            self.place(tenant, room, connection, after_seq)
+            return
+        room.apart[connection] = after_seq
+        if after_seq > room.cursor:
+            self.fill(tenant, room, up_to=after_seq)
+
+    def place(self, tenant: LocalTenant, room: Room, connection: Connection, seq: int) -> None:
+        """Puts a member who holds everything up to `seq` where it belongs: among the listeners, or apart until the
+        room's cursor has come to it, or it to the cursor."""
+        if seq == room.cursor:
+            room.apart.pop(connection, None)
             room.listeners.add(connection)
-        elif after_seq > room.cursor:
-            room.newcomers.setdefault(after_seq, set()).add(connection)
-            self._fill(tenant, room, up_to=after_seq)
         else:
-            catching_up = self._bring_up(tenant, room, connection, after_seq)
-            room.catching_up[connection] = asyncio.get_running_loop().create_task(catching_up)
+            room.listeners.discard(connection)
+            room.apart[connection] = seq
+            if seq > room.cursor:
+                self.fill(tenant, room, up_to=seq)
+            else:
+                self.catch_up_of(connection, tenant).add(room)
+        self._poke(connection)
 
     @staticmethod
     def _caught_up_seq(tenant: LocalTenant, position: LogPosition) -> int:
@@ -189,11 +235,19 @@ class Hub:
     def _stop_listening(self, tenant: LocalTenant, connection: Connection, conversation_id: UUID) -> None:
         connection.conversations.discard(conversation_id)
         connection.looking_at.discard(conversation_id)
+        if connection.held_back is not None:
+            connection.held_back.discard(conversation_id)
         room = tenant.rooms.get(conversation_id)
         if room is not None:
             room.forget(connection)
-            if not room.members:
+            if not room.has_members:
                 tenant.drop(room)
+        self._poke(connection)
+
+    def _poke(self, connection: Connection) -> None:
+        catch_up = self.catch_ups.get(connection)
+        if catch_up is not None:
+            catch_up.poke()
 
     # --- what is said -----------------------------------------------------------------------------------------------
 
@@ -221,7 +275,7 @@ class Hub:
             case JoinedHint():
                 for user_id in hint.user_ids:
                     for connection in tenant.users.get(user_id, ()):
-                        self._join(
+                        self.join(
                             tenant,
                             connection,
                             hint.conversation_id,
@@ -251,7 +305,7 @@ class Hub:
                 for connection in self._onlookers(tenant, hint):
                     connection.deliver(hint.frame, ephemeral=True)
 
-    def _join(
+    def join(
         self,
         tenant: LocalTenant,
         connection: Connection,
@@ -266,7 +320,7 @@ class Hub:
         if conversation_id not in connection.conversations and not is_stale:
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_created").inc()
-            self._listen(tenant, connection, conversation_id, external_id, after_seq=after_seq)
+            self.listen(tenant, connection, conversation_id, external_id, after_seq=after_seq)
 
     def _on_left(self, tenant: LocalTenant, hint: LeftHint) -> None:
         """The log's own `participant_removed` ends the membership, at its place in the order (`_on_membership`). The
@@ -276,19 +330,22 @@ class Hub:
             if connection.meanwhile is not None:
                 connection.meanwhile[hint.conversation_id] = hint.after_seq
         room = tenant.rooms.get(hint.conversation_id)
-        if room is None or room.members.isdisjoint(connections):
+        if room is None or not any(room.id in connection.conversations for connection in connections):
             return
         if room.cursor < hint.after_seq:
             room.onlookers -= connections
-            self._fill(tenant, room, up_to=hint.after_seq)
+            self.fill(tenant, room, up_to=hint.after_seq)
         else:
-            self._mend_soon(tenant, hint.user_id)
+            self.comparison.mend_soon(tenant, hint.user_id)
 
-    def _leave(self, tenant: LocalTenant, connection: Connection, conversation_id: UUID, frame: str) -> None:
+    def leave(
+        self, tenant: LocalTenant, connection: Connection, conversation_id: UUID, frame: str, *, at_seq: int
+    ) -> None:
+        """Ends a membership as the log's event `at_seq` did: what is said of it from before is stale."""
         if conversation_id in connection.conversations:
-            seq = connection.departures[conversation_id] = tenant.rooms[conversation_id].cursor
+            connection.departures[conversation_id] = at_seq
             if connection.meanwhile is not None:
-                connection.meanwhile[conversation_id] = seq
+                connection.meanwhile[conversation_id] = at_seq
             self._stop_listening(tenant, connection, conversation_id)
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_removed").inc()
@@ -302,18 +359,24 @@ class Hub:
         else:
             room.waiting[event.seq] = event
         if room.waiting:
-            self._fill(tenant, room, up_to=max(room.waiting))
+            self.fill(tenant, room, up_to=max(room.waiting))
 
     def _write(self, tenant: LocalTenant, room: Room, event: EventHint) -> None:
         room.cursor = event.seq
         for connection in room.listeners:
-            connection.deliver(_shown(event, room, connection))
+            connection.deliver(shown(event, room, connection))
         metrics.DELIVERIES.labels("event").inc(len(room.listeners))
         change = frames.find_membership_change(event.frame)
         if change is not None:
-            self._on_membership(tenant, room, change)
-        if room.newcomers:
-            room.listeners |= room.newcomers.pop(event.seq, set())
+            self._on_membership(tenant, room, event.seq, change)
+        if room.apart:
+            self._admit(tenant, room)
+
+    def _admit(self, tenant: LocalTenant, room: Room) -> None:
+        """Lets those listen whose view begins after the cursor."""
+        for connection in [one for one, seq in room.apart.items() if seq == room.cursor]:
+            if connection.held_back is None or room.id not in connection.held_back:
+                self.place(tenant, room, connection, room.cursor)
 
     def _write_waiting(self, tenant: LocalTenant, room: Room) -> None:
         """Writes what came early and whose turn it is; forgets what was written already."""
@@ -331,23 +394,29 @@ class Hub:
             connection.blocked = blocked | {hint.blocked_id} if hint.is_blocked else blocked
             connection.deliver(hint.frame)
 
-    def _on_membership(self, tenant: LocalTenant, room: Room, change: MembershipChange) -> None:
+    def _on_membership(self, tenant: LocalTenant, room: Room, seq: int, change: MembershipChange) -> None:
         """Who was removed hears this event and nothing after it, however the hints came. Who came in was told by a
         hint before; otherwise by the database, soon."""
         connections = tenant.users.get(change.user_id, set())
         if change.added:
             if any(room.id not in connection.conversations for connection in connections):
-                self._mend_soon(tenant, change.user_id)
+                self.comparison.mend_soon(tenant, change.user_id)
             return
         for connection in list(connections):
-            # Newcomers' views begin after this event: they are in again.
-            if connection in room.listeners or connection in room.catching_up:
-                self._leave(tenant, connection, room.id, frames.conversation_removed(change.data))
+            if room.id in connection.conversations and not self._is_in_again(room, connection, seq):
+                self.leave(tenant, connection, room.id, frames.conversation_removed(change.data), at_seq=seq)
 
-    def _fill(self, tenant: LocalTenant, room: Room, *, up_to: int) -> None:
+    def _is_in_again(self, room: Room, connection: Connection, seq: int) -> bool:
+        """Whether a member that is apart came back after the removal at `seq`: its view begins there or later, or the
+        database said so."""
+        catch_up = self.catch_ups.get(connection)
+        confirmed = 0 if catch_up is None else catch_up.confirmed.get(room.id, 0)
+        return max(room.apart.get(connection, 0), confirmed) >= seq
+
+    def fill(self, tenant: LocalTenant, room: Room, *, up_to: int) -> None:
         """Sees to it that the room's listeners get everything up to `up_to`, from the database where need be."""
         room.behind = max(room.behind, up_to)
-        if room.filling is None:
+        if room.filling is None and room.cursor < room.behind:
             room.filling = asyncio.get_running_loop().create_task(self._close_gap(tenant, room))
 
     async def _close_gap(self, tenant: LocalTenant, room: Room) -> None:
@@ -355,62 +424,28 @@ class Hub:
         read from the log. Hints go on being written in their turn meanwhile."""
         try:
             await asyncio.sleep(OVERTAKING_S)
-            while room.cursor < room.behind and room.members:
+            while room.cursor < room.behind and room.has_members:
                 last = min(room.behind, room.cursor + READ_AT_ONCE, *(seq - 1 for seq in room.waiting))
+                span = LogSpan(room.id, room.cursor + 1, last)
                 try:
-                    entries = await read_in_database_thread(
-                        reading.read_log, tenant.card, room.id, room.cursor + 1, last
-                    )
+                    found = await read_in_database_thread(read_events, tenant.card, [span])
                 except DatabaseError as error:
                     logger.warning("the gap in %s is not closed yet: %s", room.id, error)
                     await asyncio.sleep(RETRY_AFTER_S)
                     continue
-                if room.cursor < last and (not entries or entries[-1].seq != last):
+                events = found[room.id]
+                if room.cursor < last and (not events or events[-1].seq != last):
                     logger.error("the log of %s has a hole after %d", room.id, room.cursor)
                     return
-                for entry in entries:
-                    if entry.seq == room.cursor + 1:
-                        self._write(tenant, room, _event(room, entry))
+                for event in events:
+                    if event.seq == room.cursor + 1:
+                        self._write(tenant, room, event)
                         metrics.GAPS_CLOSED.inc()
                 self._write_waiting(tenant, room)
         except Exception:
             logger.exception("the gap in %s waits for the next comparison", room.id)
         finally:
             room.filling = None
-
-    async def _bring_up(self, tenant: LocalTenant, room: Room, connection: Connection, seq: int) -> None:
-        """Tells one member what the room's listeners were told after `seq`, then lets it listen with them. Cancelled
-        when the connection leaves the room."""
-        try:
-            while seq < room.cursor:
-                last = min(room.cursor, seq + READ_AT_ONCE)
-                try:
-                    entries = await read_in_database_thread(reading.read_log, tenant.card, room.id, seq + 1, last)
-                except DatabaseError as error:
-                    logger.warning("a newcomer to %s is not brought up yet: %s", room.id, error)
-                    await asyncio.sleep(RETRY_AFTER_S)
-                    continue
-                if [entry.seq for entry in entries] != list(range(seq + 1, last + 1)):
-                    raise LookupError(f"the log of {room.id} has a hole after {seq}")
-                for entry in entries:
-                    event = _event(room, entry)
-                    connection.deliver(_shown(event, room, connection))
-                    change = frames.find_membership_change(event.frame)
-                    if change is not None and change.user_id == connection.user_id and not change.added:
-                        removed = frames.conversation_removed(change.data)
-                        self._leave(tenant, connection, room.id, removed)
-                        return
-                seq = last
-            room.listeners.add(connection)
-            room.catching_up.pop(connection, None)
-        except Exception:
-            logger.exception("a newcomer to %s could not be brought up", room.id)
-            connection.disconnect(RESTARTING, "the server lost track: reconnect and resume", reconnect=True)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _on_typing(self, room: Room, hint: TypingHint) -> None:
         def show(is_typing: bool) -> None:
@@ -435,151 +470,6 @@ class Hub:
             if room is not None:
                 found |= room.onlookers
         return {connection for connection in found if connection.user_id != hint.user_id}
-
-    # --- what was missed --------------------------------------------------------------------------------------------
-
-    async def _compare_regularly(self) -> None:
-        pause_s = COMPARE_EVERY_S
-        while True:
-            await asyncio.sleep(pause_s)
-            for tenant in self.tenants.values():
-                tenant.overheard.age()
-            pause_s = COMPARE_EVERY_S if await self._compare_each() else RETRY_AFTER_S
-
-    async def compare_all(self) -> None:
-        """Finds and mends what hints should have said: new events, memberships, users who may not be here."""
-        await self._compare_each()
-
-    async def _compare_each(self) -> bool:
-        """True if every tenant could be compared."""
-        done = True
-        async with self._one_comparison:
-            for tenant in list(self.tenants.values()):
-                try:
-                    await self._compare(tenant)
-                except DatabaseError as error:
-                    done = False
-                    logger.warning("a comparison with the database was not possible: %s", error)
-                except Exception:
-                    done = False
-                    logger.exception("a comparison with the database failed")
-        return done
-
-    async def _compare(self, tenant: LocalTenant) -> None:
-        started_at = asyncio.get_running_loop().time()
-        found = await read_in_database_thread(reading.compare, tenant.card, list(tenant.rooms), list(tenant.users))
-        for conversation_id, last_seq in found.last_seqs.items():
-            room = tenant.rooms.get(conversation_id)
-            if room is not None and room.cursor < last_seq:
-                self._fill(tenant, room, up_to=last_seq)
-        for user_id, connections in list(tenant.users.items()):
-            if user_id in found.refused:
-                for connection in connections:
-                    connection.disconnect(REFUSED, "the user is deactivated or gone", reconnect=False)
-                continue
-            self._set_blocked(tenant, user_id, found.blocked.get(user_id, frozenset()), read_at=started_at)
-            mark = found.marks.get(user_id, MembershipMark(0, 0))
-            if any(c.meanwhile is None and membership_mark(c.conversations) != mark for c in connections):
-                await self._mend_memberships(tenant, user_id)
-
-    @staticmethod
-    def _set_blocked(tenant: LocalTenant, user_id: UUID, blocked: frozenset[UUID], *, read_at: float) -> None:
-        """What the database said, unless a hint has said something since it was asked."""
-        if tenant.blocks_changed_at.get(user_id, 0.0) < read_at:
-            tenant.blocks_changed_at.pop(user_id, None)
-            for connection in tenant.users.get(user_id, ()):
-                connection.blocked = blocked
-
-    async def compare_user(self, tenant_id: UUID, user_id: UUID) -> None:
-        """Lets the user's connections here know of the conversations that the database says they are in, at once.
-
-        Raises DatabaseError.
-        """
-        tenant = self.tenants.get(tenant_id)
-        if tenant is not None:
-            async with self._one_comparison:
-                await self._mend_memberships(tenant, user_id)
-
-    def _mend_soon(self, tenant: LocalTenant, user_id: UUID) -> None:
-        if user_id not in tenant.mending:
-            tenant.mending.add(user_id)
-            self._spawn(self._mend_later(tenant, user_id))
-
-    async def _mend_later(self, tenant: LocalTenant, user_id: UUID) -> None:
-        await asyncio.sleep(MEND_AFTER_S)
-        tenant.mending.discard(user_id)
-        try:
-            async with self._one_comparison:
-                await self._mend_memberships(tenant, user_id)
-        except DatabaseError as error:
-            logger.warning("a user's conversations wait for the next comparison: %s", error)
-        except Exception:
-            logger.exception("a user's conversations could not be compared")
-
-    async def _mend_memberships(self, tenant: LocalTenant, user_id: UUID) -> None:
-        """Joins and leaves what the database says. What hints say while it is being read is newer, and wins."""
-        connections = [one for one in tenant.users.get(user_id, ()) if one.meanwhile is None]
-        if not connections:
-            return
-        known = {connection: frozenset(connection.conversations) for connection in connections}
-        meanwhile: dict[UUID, int] = {}
-        for connection in connections:
-            connection.meanwhile = meanwhile
-        try:
-            changes = await read_in_database_thread(
-                membership_changes,
-                tenant.card,
-                user_id,
-                everywhere=frozenset.intersection(*known.values()),
-                somewhere=frozenset.union(*known.values()),
-            )
-        finally:
-            for connection in connections:
-                connection.meanwhile = None
-        for connection in connections:
-            if connection not in tenant.users.get(user_id, ()):
-                continue
-            for conversation_id, last_seq in changes.departed.items():
-                if conversation_id in known[connection] & connection.conversations - meanwhile.keys():
-                    self._mend_departure(tenant, connection, tenant.rooms[conversation_id], last_seq)
-            for arrival in changes.arrived:
-                if meanwhile.get(arrival.conversation_id, 0) <= arrival.after_seq:
-                    created = {"conversation": arrival.conversation, "timestamp": wire.timestamp(timezone.now())}
-                    self._join(
-                        tenant,
-                        connection,
-                        arrival.conversation_id,
-                        external_id=arrival.external_id,
-                        after_seq=arrival.after_seq,
-                        frame=frames.event("conversation_created", created),
-                    )
-                    room = tenant.rooms.get(arrival.conversation_id)
-                    if room is not None and room.cursor < arrival.last_seq:
-                        self._fill(tenant, room, up_to=arrival.last_seq)
-
-    def _mend_departure(self, tenant: LocalTenant, connection: Connection, room: Room, last_seq: int | None) -> None:
-        """Where the log goes on, it says itself when the user was removed."""
-        if last_seq is not None and room.cursor < last_seq:
-            self._fill(tenant, room, up_to=last_seq)
-            return
-        removed = {
-            "conversationId": str(room.id),
-            "conversationExternalId": room.external_id,
-            "reason": "deleted" if last_seq is None else "removed",
-            "timestamp": wire.timestamp(timezone.now()),
-        }
-        self._leave(tenant, connection, room.id, frames.event("conversation_removed", removed))
-
-
-def _event(room: Room, entry: LogEntry) -> EventHint:
-    return EventHint(room.id, entry.seq, frames.event(entry.type, entry.data), entry.author_id)
-
-
-def _shown(event: EventHint, room: Room, connection: Connection) -> str:
-    """The event as this connection may see it."""
-    if event.author_id in connection.blocked:
-        return frames.event_hidden(room.id, room.external_id, event.seq)
-    return event.frame
 
 
 @cache

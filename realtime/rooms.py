@@ -15,42 +15,36 @@ MAX_OVERHEARD = 20_000
 
 @dataclass(slots=True, eq=False)
 class Room:
-    """A conversation with local members. Invariant: every listener was told everything up to `cursor` that it
-    should know; `waiting` holds events that came before their turn. A member that is not a listener yet is either
-    ahead (`newcomers`, by the seq after which their view begins) or being brought up to the cursor
-    (`catching_up`)."""
+    """A conversation with local members. Invariants: every listener was told everything up to `cursor` that it should
+    know; every other member is in `apart`, with the seq up to which it holds everything (below the cursor: it is being
+    caught up; above: its view begins there; or it is held back); `waiting` holds events that came before their turn."""
 
     id: UUID
     external_id: str | None
     cursor: int
-    members: set[Connection] = field(default_factory=set)
     listeners: set[Connection] = field(default_factory=set)
-    newcomers: dict[int, set[Connection]] = field(default_factory=dict)
-    catching_up: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
+    apart: dict[Connection, int] = field(default_factory=dict)
     onlookers: set[Connection] = field(default_factory=set)
     waiting: dict[int, EventHint] = field(default_factory=dict)
     behind: int = 0
     filling: asyncio.Task[None] | None = None
     typists: typing.Typists = field(default_factory=typing.Typists)
 
+    @property
+    def has_members(self) -> bool:
+        return bool(self.listeners or self.apart)
+
     def forget(self, connection: Connection) -> None:
         """Takes a connection out of every role."""
-        self.members.discard(connection)
         self.listeners.discard(connection)
+        self.apart.pop(connection, None)
         self.onlookers.discard(connection)
-        for newcomers in self.newcomers.values():
-            newcomers.discard(connection)
-        catching_up = self.catching_up.pop(connection, None)
-        if catching_up is not None:
-            catching_up.cancel()
 
     def close(self) -> None:
         """Ends what the room has running."""
         self.typists.clear()
         if self.filling is not None:
             self.filling.cancel()
-        for task in self.catching_up.values():
-            task.cancel()
 
 
 class Overheard:
@@ -95,6 +89,13 @@ class LocalTenant:
     @property
     def connections(self) -> Iterable[Connection]:
         return (connection for connections in self.users.values() for connection in connections)
+
+    def set_blocked(self, user_id: UUID, blocked: frozenset[UUID], *, read_at: float) -> None:
+        """What the database said, unless a hint has said something since it was asked."""
+        if self.blocks_changed_at.get(user_id, 0.0) < read_at:
+            self.blocks_changed_at.pop(user_id, None)
+            for connection in self.users.get(user_id, ()):
+                connection.blocked = blocked
 
     def drop(self, room: Room) -> None:
         room.close()

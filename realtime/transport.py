@@ -43,7 +43,7 @@ class SocketTransport(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         if self.handshake_complete and not self.close_sent:
-            self.transport.write(_disconnecting(RESTARTING, "the server is restarting", reconnect=True))
+            self.transport.write(_text(frames.disconnecting(RESTARTING, "the server is restarting", reconnect=True)))
         super().shutdown()
         self._give_up_soon()
 
@@ -75,7 +75,7 @@ class SocketTransport(WebSocketsSansIOProtocol):
         self.conn.data_to_send()
         reason = "frame too large"
         self.transport.write(_text(frames.error(frames.FrameTooLarge(), None)))
-        self.transport.write(_disconnecting(BAD_FRAMES, reason, reconnect=False))
+        self.transport.write(_text(frames.disconnecting(BAD_FRAMES, reason, reconnect=False)))
         self.transport.write(Frame(Opcode.CLOSE, Close(BAD_FRAMES, reason).serialize()).serialize(mask=False))
         self.close_sent = True
         self.stop_keepalive()
@@ -94,7 +94,3 @@ class SocketTransport(WebSocketsSansIOProtocol):
 
 def _text(frame: str) -> bytes:
     return Frame(Opcode.TEXT, frame.encode()).serialize(mask=False)
-
-
-def _disconnecting(code: int, reason: str, *, reconnect: bool) -> bytes:
-    return _text(frames.event("disconnecting", {"code": code, "reason": reason, "reconnect": reconnect}))

@@ -310,7 +310,7 @@ class ConversationParticipants(TenantView):
             conversation=access.conversation,
             participants=call.body["participantIds"],
             role=call.body.get("role", Role.MEMBER),
-            show_history=call.body.get("showHistory", True),
+            show_history=call.body.get("showHistory"),
             actor=actor,
         )
         return render_one(conversation, actor.id if actor else None)

@@ -26,12 +26,27 @@ class EventRow:
     """Who wrote the message that it is about; None where it is about no message, or that one's author is gone."""
 
 
-_EVENTS = """
+@dataclass(frozen=True, slots=True)
+class LogSpan:
+    """A stretch of one conversation's log, both ends included."""
+
+    conversation_id: UUID
+    first_seq: int
+    last_seq: int
+
+
+SPANS = "unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS span(conversation_id, first_seq, last_seq)"
+"""As a row source, for `span_arrays`."""
+
+_EVENTS = f"""
 SELECT e.conversation_id, c.external_id, e.seq, e.type, e.actor_id, e.subject_id, e.data::text, e.recorded_at,
        m.sender_id
-FROM messaging_conversationevent e JOIN messaging_conversation c ON c.id = e.conversation_id
-LEFT JOIN messaging_message m ON m.id = e.subject_id
-WHERE e.conversation_id = %s AND e.seq BETWEEN %s AND %s AND e.seq > c.purged_seq ORDER BY e.seq"""
+FROM {SPANS}
+JOIN messaging_conversation c ON c.id = span.conversation_id
+CROSS JOIN LATERAL (
+  SELECT * FROM messaging_conversationevent entry WHERE entry.conversation_id = span.conversation_id
+    AND entry.seq BETWEEN span.first_seq AND span.last_seq AND entry.seq > c.purged_seq OFFSET 0) e
+LEFT JOIN messaging_message m ON m.id = e.subject_id"""  # noqa: S608 - a constant of this module
 
 _RECORD = """
 INSERT INTO messaging_conversationevent (conversation_id, seq, type, actor_id, subject_id, data, recorded_at)
@@ -43,17 +58,28 @@ _MEMBERSHIP_MARKS = """
 SELECT user_id, count(*), COALESCE(sum(('x' || right(conversation_id::text, 8))::bit(32)::bigint), 0)
 FROM messaging_participant WHERE user_id = ANY(%s) GROUP BY user_id"""
 
+_STARTS = "SELECT id, purged_seq + 1 FROM messaging_conversation WHERE id = ANY(%s)"
+
 _LAST_SEQS = "SELECT id, last_seq FROM messaging_conversation WHERE id = ANY(%s)"
 
 _OF_USER = """
-SELECT p.conversation_id, c.external_id, c.last_seq, GREATEST(p.visible_from_seq, c.purged_seq + 1)
+SELECT p.conversation_id, c.external_id, c.last_seq, GREATEST(p.visible_from_seq, c.purged_seq + 1), c.purged_seq
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id WHERE p.user_id = %s"""
 
 
-def events_between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[EventRow]:
-    """Events other than messages with first_seq ≤ seq ≤ last_seq, oldest first."""
+def span_arrays(spans: Sequence[LogSpan]) -> list[list[Any]]:
+    """The parameters of SPANS."""
+    return [
+        [span.conversation_id for span in spans],
+        [span.first_seq for span in spans],
+        [span.last_seq for span in spans],
+    ]
+
+
+def events_in(spans: Sequence[LogSpan]) -> list[EventRow]:
+    """Events other than messages in these spans, in any order. An index scan a span."""
     with connection.cursor() as cursor:
-        cursor.execute(_EVENTS, [conversation_id, first_seq, last_seq])
+        cursor.execute(_EVENTS, span_arrays(spans))
         return [
             EventRow(conversation, external_id, seq, type_, actor, subject, orjson.loads(data), recorded_at, author)
             for conversation, external_id, seq, type_, actor, subject, data, recorded_at, author in cursor.fetchall()
@@ -80,6 +106,13 @@ def record_events(rows: Sequence[EventRow]) -> None:
         )
 
 
+def starts(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The first seq that retention left of each conversation's log; those that are gone are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STARTS, [list(conversation_ids)])
+        return dict(cursor.fetchall())
+
+
 def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
     """Where each conversation's log ends; those that are gone are left out. One index scan."""
     with connection.cursor() as cursor:
@@ -93,6 +126,8 @@ class LogPosition:
     conversation_external_id: str | None
     last_seq: int
     visible_from_seq: int
+    purged_seq: int = 0
+    """Up to where retention took the log away; `visible_from_seq` lies behind it."""
 
 
 def positions_of_user(user_id: UUID) -> list[LogPosition]:

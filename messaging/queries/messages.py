@@ -10,6 +10,8 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
+from messaging.queries.log import SPANS, LogSpan, span_arrays
+
 
 @dataclass(frozen=True, slots=True)
 class SenderView:
@@ -63,7 +65,7 @@ FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORD
 
 # A message is read when every participant but its sender has read that far, and delivered when it has reached all of
 # them. In conversations above 100 people nobody looks at that, and it would cost a look at each of them.
-_SELECT = """
+_COLUMNS = """
 SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
        m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
        m.type, m.content::text, m.reply_to_id, m.thread_id, COALESCE(root.reply_count, m.reply_count),
@@ -79,11 +81,21 @@ SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
              AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq AND p.last_delivered_seq < m.seq)
            THEN 'delivered'
          ELSE 'sent' END
-FROM messaging_message m
-JOIN messaging_conversation c ON c.id = m.conversation_id
+"""
+
+_REFERENCES = """
 LEFT JOIN messaging_user u ON u.id = m.sender_id
 LEFT JOIN messaging_message root ON root.id = m.thread_id
 """
+
+_ANYWHERE = "FROM messaging_message m JOIN messaging_conversation c ON c.id = m.conversation_id"
+
+_IN_SPANS = f"""
+FROM {SPANS}
+JOIN messaging_conversation c ON c.id = span.conversation_id
+CROSS JOIN LATERAL (
+  SELECT * FROM messaging_message entry WHERE entry.conversation_id = span.conversation_id
+    AND entry.seq BETWEEN span.first_seq AND span.last_seq AND entry.seq > c.purged_seq OFFSET 0) m"""  # noqa: S608 - a constant of this module
 
 
 # What the viewer does not want to see; without a viewer everything is seen.
@@ -92,7 +104,7 @@ _NOT_BLOCKED = """NOT EXISTS (
 
 
 def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> MessageView:
-    """From a row of _SELECT."""
+    """From a row of _COLUMNS."""
     id_, conversation_id, external_id, seq, index, *sender = row[:9]
     type_, content, reply_to_id, thread_id, reply_count, forwarded_from_id, client_message_id = row[9:16]
     mentions, silent, metadata, created_at, recorded_at, updated_at, edited_at, deleted_at = row[16:24]
@@ -123,10 +135,12 @@ def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> Message
     )
 
 
-def _fetch(clause: str, parameters: Sequence[Any], viewer_id: UUID | None) -> list[MessageView]:
+def _fetch(
+    clause: str, parameters: Sequence[Any], viewer_id: UUID | None, *, source: str = _ANYWHERE
+) -> list[MessageView]:
     """One statement, and one more for the reactions where there are any."""
     with connection.cursor() as cursor:
-        cursor.execute(_SELECT + clause, parameters)
+        cursor.execute(_COLUMNS + source + _REFERENCES + clause, parameters)
         rows = cursor.fetchall()
         reactions: defaultdict[UUID, list[ReactionCount]] = defaultdict(list)
         reacted_to = [row[0] for row in rows if row[24]]
@@ -206,13 +220,10 @@ def after(view: Viewpoint, seq: int, *, limit: int) -> list[MessageView]:
     )
 
 
-def between(conversation_id: UUID, first_seq: int, last_seq: int) -> list[MessageView]:
-    """The messages with first_seq ≤ seq ≤ last_seq, oldest first, as nobody in particular sees them."""
-    return _fetch(
-        "WHERE m.conversation_id = %s AND m.seq BETWEEN %s AND %s AND m.seq > c.purged_seq ORDER BY m.seq",
-        [conversation_id, first_seq, last_seq],
-        None,
-    )
+def in_spans(spans: Sequence[LogSpan]) -> list[MessageView]:
+    """The messages in these spans of logs, in any order, as nobody in particular sees them. An index scan a span, and
+    one statement for the reactions of all."""
+    return _fetch("", span_arrays(spans), None, source=_IN_SPANS)
 
 
 _LAST_VISIBLE = f"""

@@ -36,12 +36,12 @@ def add_participants(
     conversation: Conversation,
     participants: Sequence[str],
     role: str,
-    show_history: bool,
+    show_history: bool | None,
     actor: User | None,
 ) -> Conversation:
     """Adds users, each with a `participant_added` in the log; who is in already is left as they are.
 
-    Without `show_history` newcomers see the log from their own arrival on.
+    Without `show_history` newcomers see the log from their own arrival on. None: as the conversation's setting says.
     Raises ValidationFailed, Conflict (a direct conversation), PermissionDenied, ConversationNotFound,
     BannedFromConversation.
     """
@@ -56,7 +56,13 @@ def add_participants(
     if actor is not None and role == Role.OWNER:
         raise PermissionDenied("Only the owner hands ownership on.")
     wanted = list(dict.fromkeys(found[name] for name in participants))
+    if show_history is None:
+        show_history = _shows_history(locked)
     return _enter(tenant_id, locked, wanted, role=role, show_history=show_history, actor=actor)
+
+
+def _shows_history(conversation: Conversation) -> bool:
+    return bool(conversation.settings.get("historyForNewcomers", True))
 
 
 def _enter(
@@ -165,7 +171,7 @@ def join_channel(*, tenant_id: UUID, conversation: Conversation, user: User) -> 
         log.lock(conversation.id),
         [user.id],
         role=Role.MEMBER,
-        show_history=bool(conversation.settings.get("historyForNewcomers", True)),
+        show_history=_shows_history(conversation),
         actor=user,
     )
 

@@ -3,6 +3,8 @@ they can run on any database thread."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +13,11 @@ from django.utils import timezone
 from messagecore.kernel import wire
 from messaging import rendering
 from messaging.access import find_acting_user
-from messaging.models import Participant, User
-from messaging.queries import log, rendered
+from messaging.models import Conversation, Participant, User
+from messaging.queries import log, rendered, unread
 from messaging.queries import messages as message_queries
-from messaging.queries.log import LogPosition, MembershipMark
+from messaging.queries.conversations import view_conversations
+from messaging.queries.log import LogPosition, LogSpan, MembershipMark
 from messaging.services.blocks import blocked_by
 from tenants.cards import Caller, TenantCard
 from tenants.scope import tenant_scope
@@ -30,25 +33,32 @@ class LogEntry:
     author_id: UUID | None
 
 
-def read_log(tenant: TenantCard, conversation_id: UUID, first_seq: int, last_seq: int) -> list[LogEntry]:
-    """The log's entries with first_seq ≤ seq ≤ last_seq, in order, rendered from the rows as they are now."""
+def read_log(tenant: TenantCard, spans: Sequence[LogSpan]) -> dict[UUID, list[LogEntry]]:
+    """The log's entries in each span, in order, rendered from the rows as they are now; one span a conversation. A
+    fixed number of statements, whatever the number of spans. What retention took away is left out: `log_starts`."""
     with tenant_scope(tenant):
-        messages = message_queries.between(conversation_id, first_seq, last_seq)
-        events = log.events_between(conversation_id, first_seq, last_seq)
+        messages = message_queries.in_spans(spans)
+        events = log.events_in(spans)
         shown = rendered.render_events(events)
-    entries = [
-        LogEntry(
-            view.seq,
-            "new_message",
-            rendering.render_new_message(view, wire.timestamp(view.recorded_at)),
-            None if view.sender is None else view.sender.id,
-        )
-        for view in messages
-    ]
-    entries += [
-        LogEntry(event.seq, event.type, data, event.author_id) for event, data in zip(events, shown, strict=True)
-    ]
-    return sorted(entries, key=lambda entry: entry.seq)
+    found: dict[UUID, list[LogEntry]] = {span.conversation_id: [] for span in spans}
+    for view in messages:
+        data = rendering.render_new_message(view, wire.timestamp(view.recorded_at))
+        author_id = None if view.sender is None else view.sender.id
+        found[view.conversation_id].append(LogEntry(view.seq, "new_message", data, author_id))
+    for event, event_data in zip(events, shown, strict=True):
+        found[event.conversation_id].append(LogEntry(event.seq, event.type, event_data, event.author_id))
+    for entries in found.values():
+        entries.sort(key=_by_seq)
+    return found
+
+
+_by_seq = attrgetter("seq")
+
+
+def log_starts(tenant: TenantCard, conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The first seq that retention left of each log; conversations that are gone are left out."""
+    with tenant_scope(tenant):
+        return log.starts(conversation_ids)
 
 
 def identify(caller: Caller) -> User:
@@ -71,6 +81,54 @@ def standing(tenant: TenantCard, user_id: UUID) -> Standing:
     """Two statements."""
     with tenant_scope(tenant):
         return Standing(log.positions_of_user(user_id), blocked_by([user_id]).get(user_id, frozenset()))
+
+
+def positions(tenant: TenantCard, user_id: UUID) -> list[LogPosition]:
+    """Every conversation that the user is in, with where its log ends and where their view of it begins."""
+    with tenant_scope(tenant):
+        return log.positions_of_user(user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipState:
+    """A user's place in a conversation: the data of `unread_updated`, and the membership as conversations show it."""
+
+    unread: Mapping[str, Any]
+    membership: Mapping[str, Any]
+
+
+def membership_states(
+    tenant: TenantCard, user_id: UUID, conversation_ids: Sequence[UUID], *, now: datetime
+) -> dict[UUID, MembershipState]:
+    """Those of the conversations that the user is in. Two statements, of one moment."""
+    with tenant_scope(tenant, at_one_moment=True):
+        places = Participant.objects.filter(user_id=user_id, conversation_id__in=conversation_ids)
+        counts = unread.unread(user_id, conversation_ids)
+        return {
+            place.conversation_id: MembershipState(
+                rendering.render_unread(place, counts[place.conversation_id], now),
+                rendering.render_membership(place, place.conversation, counts[place.conversation_id].count),
+            )
+            for place in places.select_related("conversation")
+        }
+
+
+def announcements(tenant: TenantCard, user_id: UUID, conversation_ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
+    """Those of the conversations that the user is in, as they are shown to them now, of one moment. A fixed number of
+    statements."""
+    with tenant_scope(tenant, at_one_moment=True):
+        found = Conversation.objects.select_related("created_by").filter(
+            pk__in=conversation_ids, participants__user_id=user_id
+        )
+        return {
+            view.conversation.id: rendering.render_conversation(
+                view.conversation,
+                participants=view.participants,
+                last_message=view.last_message,
+                membership=view.membership,
+            )
+            for view in view_conversations(list(found), viewer_id=user_id)
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,13 @@ def error(refusal: Refusal, frame_id: FrameId) -> str:
     return wire.dumps(frame).decode()
 
 
+def disconnecting(code: int, reason: str, *, reconnect: bool, reconnect_after_ms: int | None = None) -> str:
+    data: dict[str, Any] = {"code": code, "reason": reason, "reconnect": reconnect}
+    if reconnect_after_ms is not None:
+        data["reconnectAfterMs"] = reconnect_after_ms
+    return event("disconnecting", data)
+
+
 def event_hidden(conversation_id: UUID, external_id: str | None, seq: int) -> str:
     """Stands in for an event that its reader may not see."""
     data = {"conversationId": str(conversation_id), "conversationExternalId": external_id, "seq": seq}

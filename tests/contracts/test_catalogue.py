@@ -82,7 +82,7 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_catalogue_is_there() -> None:
-    names = "blocks commands content errors events files imports log moderation objects platform"
+    names = "blocks commands content errors events feed files imports log moderation objects platform"
     names += " receipts requests scheduled search"
     assert list(FILES) == [f"{name}.json" for name in names.split()]
 
@@ -148,7 +148,8 @@ def test_answers_are_complete_but_for_a_few_named_fields() -> None:
         "Notification": {"preview"},
         "ErrorDetails": {"fields", "resetAt"},
         "ErrorEvent": {"details"},
-        "ResumedConversation": {"truncatedBefore", "reason"},
+        "ResumedConversation": {"truncatedBefore", "reason", "membership"},
+        "DisconnectingEvent": {"reconnectAfterMs"},
         "ServerFrame": {"id"},
     }
     for file in ("objects.json", "platform.json", "errors.json", "events.json", "log.json"):
@@ -226,7 +227,8 @@ def test_an_error_of_the_contract_keeps_its_status(status: int, codes: str) -> N
 
 def test_only_these_errors_pass_by_themselves() -> None:
     retryable = [code for code, error in ERRORS.items() if error["retryable"]]
-    assert sorted(retryable) == ["rate_limited", "service_unavailable", "slow_mode", "too_many_frames"]
+    named = "rate_limited resume_in_progress service_unavailable slow_mode too_many_frames"
+    assert sorted(retryable) == named.split()
 
 
 def test_close_codes_say_whether_to_reconnect() -> None:

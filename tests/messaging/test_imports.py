@@ -13,7 +13,6 @@ from django.utils import timezone
 from messaging.models import Message, Notification
 from messaging.ports import RecordingAnnouncer
 from messaging.services import imports
-from messaging.services.reading import read_log
 from messaging.tasks import sweep_outbox
 from quotas.services.accounts import change_plan
 from quotas.services.limits import forget_cached_limits
@@ -23,6 +22,7 @@ from tenants.services.authentication import tenant_card
 from tests.accounts import Account, draft
 from tests.api import Api
 from tests.imports import LIVELY, NDJSON, feed, imported, line, message, open_import, state
+from tests.logs import log_between
 from tests.snapshots import contents
 from tests.threads import at_once
 
@@ -96,7 +96,7 @@ def test_the_log_says_when_it_was_recorded(tenant: Account) -> None:
     began = datetime.now(UTC) - timedelta(seconds=1)
     imported(tenant, b"".join(LIVELY))
     room = tenant.api.get("/conversations/room").data
-    entries = read_log(tenant_card(tenant.tenant), UUID(room["id"]), 1, 99)
+    entries = log_between(tenant_card(tenant.tenant), UUID(room["id"]), 1, 99)
     assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5]
     for entry in entries:
         assert datetime.fromisoformat(entry.data["timestamp"]) >= began
@@ -176,7 +176,7 @@ def test_users_and_conversations_are_updated(tenant: Account) -> None:
     roles = {one["externalUserId"]: (one["role"], one["joinedAt"]) for one in room["participants"]}
     assert roles["bob"] == ("member", "2019-02-02T00:00:00.000Z"), "who is in stays as they are"
     assert roles["eve"] == ("member", "2020-01-01T00:00:00.000Z")
-    entries = read_log(tenant_card(tenant.tenant), UUID(room["id"]), seq + 1, seq + 9)
+    entries = log_between(tenant_card(tenant.tenant), UUID(room["id"]), seq + 1, seq + 9)
     assert [(entry.seq, entry.type) for entry in entries] == [
         (seq + 1, "conversation_updated"),
         (seq + 2, "participant_added"),

@@ -28,7 +28,7 @@ from messaging.models import (
 from messaging.queries import retention as queries
 from messaging.queries.unread import recount, unread_counts
 from messaging.services import retention
-from messaging.services.reading import read_log, standing
+from messaging.services.reading import standing
 from messaging.services.retention import Purged
 from messaging.services.verification import verify_unread
 from messaging.tasks import sweep_outbox
@@ -38,6 +38,7 @@ from tenants.models import OutboxEvent
 from tenants.scope import tenant_scope
 from tenants.services.authentication import tenant_card
 from tests.accounts import Account, draft
+from tests.logs import log_between
 from tests.snapshots import contents
 from tests.threads import at_once
 
@@ -182,7 +183,7 @@ def test_every_edge(tenant: Account, scene: Scene, up_to: int) -> None:
     purge(tenant)
     assert seqs(tenant, scene.room) == list(range(up_to + 1, 17))
     the_unread_law_holds(tenant, scene.room)
-    log = read_log(card(tenant), UUID(scene.room["id"]), 1, 16)
+    log = log_between(card(tenant), UUID(scene.room["id"]), 1, 16)
     assert [entry.seq for entry in log] == list(range(up_to + 1, 17))
 
 
@@ -297,7 +298,7 @@ def test_what_is_marked_is_gone_at_once(tenant: Account, scene: Scene) -> None:
     assert tenant.api.get(f"{scene.path}/pins").data == []
     history = tenant.api.get(f"/messages/conversations/{scene.room['id']}").data
     assert [message["seq"] for message in history["messages"]] == [12, 13, 14, 15, 16]
-    log = read_log(card(tenant), UUID(scene.room["id"]), 1, 17)
+    log = log_between(card(tenant), UUID(scene.room["id"]), 1, 17)
     assert [entry.seq for entry in log] == [12, 13, 14, 15, 16, pinned_at]
     assert log[-1].data["message"] is None
     (position,) = standing(card(tenant), UUID(scene.ada["id"])).positions

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from messaging.models import Message, Reaction, SearchEntry
@@ -17,7 +17,8 @@ from messaging.services.retention import Purged
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.imports import imported, line, message
-from tests.messaging.test_retention import age, card, purge, read_log, row, seqs, the_unread_law_holds
+from tests.logs import log_between
+from tests.messaging.test_retention import age, card, purge, row, seqs, the_unread_law_holds
 
 pytestmark = pytest.mark.core
 
@@ -74,7 +75,7 @@ def test_old_content_goes_and_its_event_stays(tenant: Account, room: dict[str, A
         assert Reaction.objects.count() == 0
         assert SearchEntry.objects.count() == 3, "the two that stay, and the one that was a tombstone before"
     tenant.api.get(f"/files/{file.data['id']}").refuses(404, "file_not_found")
-    assert [entry.seq for entry in read_log(card(tenant), UUID(room["id"]), 1, 9)] == [1, 2, 3, 4, 5, 6]
+    assert [entry.seq for entry in log_between(card(tenant), UUID(room["id"]), 1, 9)] == [1, 2, 3, 4, 5, 6]
     assert tenant.api.get("/conversations/room").data["messageCount"] == 6
     the_unread_law_holds(tenant, room)
     assert purge(tenant) == Purged()
@@ -183,7 +184,8 @@ class _Law:
     def purge(self) -> None:
         counted = retention.count(self.tenant.tenant, cutoff=datetime.now(UTC) - 30 * DAY)
         assert purge(self.tenant) == counted
-        self.purged = max([self.purged, *(seq for seq, days in enumerate(self.recorded_days_ago, 1) if days > 30)])
+        # Thirty days to the day are over by the moments that passed since.
+        self.purged = max([self.purged, *(seq for seq, days in enumerate(self.recorded_days_ago, 1) if days >= 30)])
         with tenant_scope(self.tenant):
             old = Message.objects.filter(created_at__lt=datetime.now(UTC) - 30 * DAY)
             assert all((one.content, one.deleted_at is not None) == ({}, True) for one in old)
@@ -196,7 +198,7 @@ class _Law:
         with tenant_scope(self.tenant):
             kept = Message.objects.filter(conversation_id=self.room["id"]).count()
         assert now.remaining_count == kept
-        assert [entry.seq for entry in read_log(card(self.tenant), now.id, 1, now.last_seq)] == left
+        assert [entry.seq for entry in log_between(card(self.tenant), now.id, 1, now.last_seq)] == left
         the_unread_law_holds(self.tenant, self.room)
 
 
@@ -206,6 +208,7 @@ class Undone(Exception):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(step, max_size=20))
+@example(steps=[("days_pass", 10), ("days_pass", 20), ("purge",)])
 def test_what_is_left_is_a_suffix_and_the_unread_law_holds(
     tenant: Account, room: dict[str, Any], steps: list[tuple[Any, ...]]
 ) -> None:

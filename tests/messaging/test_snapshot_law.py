@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from messaging.events import Announcement, BlockChanged, DurableEvent, Joined, Left, ToOnlookers, ToUser
 from messaging.ports import RecordingAnnouncer
-from messaging.services import reading
 from realtime.protocol import frames
 from tests.accounts import Account, unique
 from tests.folding import Client
+from tests.logs import log_between
 
 PEOPLE = 4
 # Shrinking a failure takes minutes; the steps that are printed are few enough to read.
@@ -230,7 +230,7 @@ class Law(RuleBasedStateMachine):
 
     def replayed(self, client: Client, conversation_id: str) -> list[tuple[str, Any]]:
         first = client.conversations[conversation_id]["conversation"]["lastSeq"] + 1
-        entries = reading.read_log(self.tenant.tenant, UUID(conversation_id), first, 2**53)
+        entries = log_between(self.tenant.tenant, UUID(conversation_id), first, 2**53)
         return [shown(client, entry.author_id, entry.type, entry.data) for entry in entries]
 
     @staticmethod

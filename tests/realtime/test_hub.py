@@ -16,10 +16,11 @@ from django.db import InterfaceError, OperationalError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from messaging.queries.log import LogPosition, membership_mark
+from messaging.queries.log import LogPosition, LogSpan, membership_mark
 from messaging.services.memberships import Arrival, MembershipChanges
 from messaging.services.reading import Comparison, LogEntry, Standing
-from realtime import hub as module
+from realtime import catchup, comparing
+from realtime import hub as hub_module
 from realtime.connection import Connection
 from realtime.hub import Hub
 from realtime.protocol import frames, hints
@@ -104,8 +105,11 @@ class Log:
             await self.delay()
         return answer
 
-    def read_log(self, card: TenantCard, room: UUID, first: int, last: int) -> list[LogEntry]:
-        return [entry for entry in self.entries if first <= entry.seq <= last]
+    def read_log(self, card: TenantCard, spans: list[LogSpan]) -> dict[UUID, list[LogEntry]]:
+        return {
+            span.conversation_id: [one for one in self.entries if span.first_seq <= one.seq <= span.last_seq]
+            for span in spans
+        }
 
     def standing(self, card: TenantCard, user_id: UUID) -> Standing:
         positions = [LogPosition(ROOM, None, self.end, 1)] if user_id in self.members else []
@@ -130,21 +134,22 @@ def log_box() -> Any:
     """The log that the hub reads: replaced for each example."""
     box = SimpleNamespace(log=Log())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "OVERTAKING_S", 0)
-        patch.setattr(module, "MEND_AFTER_S", 0)
-        patch.setattr(module, "RETRY_AFTER_S", 0)
+        patch.setattr(hub_module, "OVERTAKING_S", 0)
+        patch.setattr(comparing, "MEND_AFTER_S", 0)
 
         async def ask(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             return await box.log.ask(work, *args, **kwargs)
 
-        patch.setattr(module, "read_in_database_thread", ask)
+        for module in (hub_module, comparing, catchup):
+            patch.setattr(module, "RETRY_AFTER_S", 0)
+            patch.setattr(module, "read_in_database_thread", ask)
 
         def answer(name: str, *args: Any, **kwargs: Any) -> Any:
             return getattr(box.log, name)(*args, **kwargs)
 
         for name in ("read_log", "standing", "compare"):
-            patch.setattr(module.reading, name, partial(answer, name))
-        patch.setattr(module, "membership_changes", partial(answer, "membership_changes"))
+            patch.setattr(hub_module.reading, name, partial(answer, name))
+        patch.setattr(comparing, "membership_changes", partial(answer, "membership_changes"))
         yield box
 
 
@@ -156,6 +161,7 @@ async def settle() -> None:
 async def attach(hub: Hub, user_id: UUID) -> Listener:
     listener = Listener(user_id)
     await hub.attach(listener, CARD)
+    hub.release(listener)
     return listener
 
 
@@ -182,7 +188,7 @@ def test_any_order_of_hints_shows_the_log_once(log_box: Any, order: list[int], j
             if number % 3 == 0:
                 await asyncio.sleep(0)
         await settle()
-        await hub.compare_all()
+        await hub.comparison.compare_all()
         await settle()
         assert early.seqs == list(range(1, 13))
         if late is not None:
@@ -259,7 +265,7 @@ def test_views_equal_the_log_whatever_becomes_of_hints(
             hub.receive(CARD.id, payload)
         for _ in range(4):  # a failure may cost one of them; a stale hint is mended by the next
             log.failures.clear()
-            await hub.compare_all()
+            await hub.comparison.compare_all()
             await settle()
         assert staying.seqs == list(range(1, log.end + 1))
         for listener, begins_after in guests:
@@ -279,10 +285,10 @@ def test_views_equal_the_log_whatever_becomes_of_hints(
         rooms = hub.tenants[CARD.id].rooms
         assert set(rooms) <= {ROOM}
         for room in rooms.values():
-            assert room.catching_up == {}
+            assert room.apart == {}
             assert room.filling is None
             assert room.waiting == {}
-            assert room.listeners == room.members
+            assert room.has_members
         await hub.stop()
 
     asyncio.run(run())
@@ -360,17 +366,17 @@ async def test_a_comparison_that_fails_is_not_the_last(log_box: Any, monkeypatch
     log = log_box.log = Log()
     ann = uuid4()
     log.members = {ann: 0}
-    monkeypatch.setattr(module, "COMPARE_EVERY_S", 0)
+    monkeypatch.setattr(comparing, "COMPARE_EVERY_S", 0)
     hub = Hub()
     listener = await attach(hub, ann)
     log.append()
     log.failures = [KeyError("a bug"), InterfaceError("the connection is closed"), OperationalError("gone")]
-    comparing = asyncio.create_task(hub._compare_regularly())
+    running = asyncio.create_task(hub.comparison.compare_regularly())
     await settle()
     await settle()
     assert listener.seqs == [1]
-    assert not comparing.done()
-    comparing.cancel()
+    assert not running.done()
+    running.cancel()
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------------
@@ -402,7 +408,7 @@ async def test_a_block_holds_at_once_and_until_it_ends(log_box: Any) -> None:
     hub.receive(CARD.id, log.block(ann, eve, is_blocked=True))
     hub.receive(CARD.id, log.append(author_id=eve))
     log.block(ann, eve, is_blocked=False)  # this hint is lost; the comparison finds it
-    await hub.compare_all()
+    await hub.comparison.compare_all()
     hub.receive(CARD.id, log.append(author_id=eve))
     await settle()
     assert listener.seen == [("new_message", 1), ("user_blocked", 0), ("event_hidden", 2), ("new_message", 3)]
@@ -420,7 +426,7 @@ async def test_a_comparison_that_was_read_before_a_block_does_not_undo_it(log_bo
         hub.receive(CARD.id, log.block(ann, eve, is_blocked=True))
 
     log.delay = block_meanwhile
-    await hub.compare_all()
+    await hub.comparison.compare_all()
     assert listener.blocked == {eve}
-    await hub.compare_all()
+    await hub.comparison.compare_all()
     assert listener.blocked == {eve}

@@ -79,12 +79,13 @@ async def attach(hub: Hub, account: Account, user: dict[str, Any]) -> Listener:
     listener = Listener(account, user)
     assert listener.tenant is not None
     await hub.attach(listener, listener.tenant)
+    hub.release(listener)
     return listener
 
 
 async def compared(hub: Hub) -> None:
     """A comparison, and all that it set going."""
-    await hub.compare_all()
+    await hub.comparison.compare_all()
     async with asyncio.timeout(10):
         while running := _running(hub):
             await asyncio.wait(running)
@@ -92,7 +93,8 @@ async def compared(hub: Hub) -> None:
 
 def _running(hub: Hub) -> list[asyncio.Task[None]]:
     rooms = [room for tenant in hub.tenants.values() for room in tenant.rooms.values()]
-    return [task for room in rooms for task in (room.filling, *room.catching_up.values()) if task is not None]
+    filling = [room.filling for room in rooms if room.filling is not None]
+    return filling + [catch_up.task for catch_up in hub.catch_ups.values() if catch_up.task is not None]
 
 
 async def test_comparisons_alone_complete_every_view(committed_tenant: Account, hub: Hub) -> None:
@@ -159,7 +161,7 @@ async def test_a_deactivated_user_is_sent_away(committed_tenant: Account, hub: H
             User.objects.filter(pk=ann["id"]).update(is_active=False)
 
     await beside(deactivate)
-    await hub.compare_all()
+    await hub.comparison.compare_all()
     assert listener.is_closing
 
 
