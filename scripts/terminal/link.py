@@ -253,28 +253,31 @@ class Link:
             raise Uncertain from None
 
     async def _take(self, text: str) -> None:
-        try:
-            frame = json.loads(text)
-            kind, data, frame_id = frame["type"], frame["data"], frame.get("id")
-            asked = self._asked.pop(frame_id, None) if kind in {"ack", "error"} else None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            self._watcher.received(text, None, None)
-            return
-        if frame_id is not None and frame_id == self._settling:
-            self._settling = None
-            await self._notify()
-            return
-        self.positions.observe(frame, answers=asked.type if asked else None)
-        self._note(kind, data, asked, frame_id)
+        frame = _frame_in(text)
+        asked = None
+        if frame is not None:
+            frame_id = frame.get("id")
+            if frame_id is not None and frame_id == self._settling:
+                self._settling = None
+                await self._notify()
+                return
+            if frame["type"] in {"ack", "error"}:
+                asked = self._asked.pop(frame_id, None)
+            try:
+                self.positions.observe(frame, answers=asked.type if asked else None)
+                self._note(frame, asked)
+            except (KeyError, TypeError, AttributeError):
+                frame = None  # its data is not what its type says
         answered = None if asked is None else Answered(asked.type, time.perf_counter() - asked.sent_at)
         self._watcher.received(text, frame, answered)
-        if kind == "authenticated":
+        if frame is not None and frame["type"] == "authenticated":
             self._failures, self._was_ready = 0, True
             self.ready.set()
             self._watcher.opened()
         await self._notify()
 
-    def _note(self, kind: str, data: Frame, asked: Asked | None, frame_id: Any) -> None:
+    def _note(self, frame: Frame, asked: Asked | None) -> None:
+        kind, data = frame["type"], frame["data"]
         if kind == "ack" and asked is not None:
             kind = {"join_conversation": "joined_conversation", "leave_conversation": "left_conversation"}.get(
                 asked.type, kind
@@ -287,7 +290,7 @@ class Link:
             self._resuming = False
         elif kind == "disconnecting":
             self._told = data
-        elif kind == "error" and frame_id is None:
+        elif kind == "error" and "id" not in frame:
             self._resuming = False  # a server that does not know how says so without an id
             if not self.ready.is_set():
                 self._refusal = data
@@ -318,3 +321,14 @@ class Link:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+def _frame_in(text: str) -> Frame | None:
+    """The server's frame in a text; None where there is none, as from a server that is not ours."""
+    try:
+        read = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not (isinstance(read, dict) and isinstance(read.get("type"), str) and isinstance(read.get("data"), dict)):
+        return None
+    return read if isinstance(read.get("id"), str | int | None) else None
