@@ -49,6 +49,17 @@ def test_the_workload_of_messaging_runs(process_environment: dict[str, str], tmp
     assert "Buffers: shared" in plans
 
 
+def test_the_workload_of_recovery_runs(process_environment: dict[str, str], tmp_path: Path) -> None:
+    name = f"{settings.TEST_DATABASE}_bench"
+    arguments = ("recovery", "--scale", "0.01", "--repetitions", "1", "--output", tmp_path, "--database", name)
+    done = run(*arguments, env=process_environment)
+    assert done.returncode == 0, done.stderr
+    figures = (tmp_path / "recovery.md").read_text("utf-8")
+    assert "20 clients, each in about 5 conversations of 10" in figures
+    assert re.findall(r"^\| 1 \| 10 \| [\d.]+ s \| [\d.]+ s \| \*\*[\d.]+ s\*\* \|", figures, re.MULTILINE)
+    assert str(ROOT) not in figures
+
+
 def test_without_a_server_it_says_what_to_do(process_environment: dict[str, str]) -> None:
     env = {name: value for name, value in process_environment.items() if name != "DATABASE_URL"}
     done = run("messaging", env=env)

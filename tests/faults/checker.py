@@ -9,6 +9,7 @@ only what the log itself says was not this user's. A view that is still open rea
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tests.faults.recorder import Entry
 from tests.faults.truth import Log, LogEntry, Truth
@@ -29,6 +30,10 @@ def _check_logs(truth: Truth) -> Iterator[str]:
         if sorted(log.entries) != expected:
             missing = sorted(set(expected) ^ set(log.entries))
             yield f"the log of {conversation} is not dense: {missing[:10]}"
+        times = [(log.entries[seq].recorded_at, seq) for seq in sorted(log.entries)]
+        for (before, _), (after, seq) in pairwise(times):
+            if after < before:
+                yield f"the time of {conversation}'s log goes back at {seq}, by {before - after} s"
 
 
 # --- what a client saw ----------------------------------------------------------------------------------------------

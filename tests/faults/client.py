@@ -84,6 +84,7 @@ class Client:
         recorder: Recorder,
         seed: int,
         blocks: Sequence[str] = (),
+        claims: Mapping[str, Any] | None = None,
     ) -> None:
         self.user_id = str(user["id"])
         self.external_id = str(user["externalUserId"])
@@ -92,6 +93,7 @@ class Client:
         self.held: dict[str, int] = {}
         """The last seq of each conversation that this client knows of."""
         self._tenant = tenant
+        self._claims = dict(claims or {})
         self._dice = random.Random(seed)
         self._pending: dict[str, _Pending] = {}
         self._connection: _Connection | None = None
@@ -282,7 +284,10 @@ class Client:
     async def _serve(self, connection: _Connection) -> None:
         """Authenticates, resumes and says again what is pending, all without waiting; then reads to the end."""
         ws = connection.ws
-        credentials = {"apiKey": self._tenant.publishable_key, "token": self._tenant.token(self.external_id)}
+        credentials = {
+            "apiKey": self._tenant.publishable_key,
+            "token": self._tenant.token(self.external_id, **self._claims),
+        }
         with suppress(*Disconnected):
             await ws.send(json.dumps({"type": "authenticate", "data": credentials}))
             self.recorder.note("resuming", connection=connection.number, held=dict(self.held))

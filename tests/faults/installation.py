@@ -7,8 +7,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,6 +122,24 @@ class Installation:
         await self.start(server)
         return took_s
 
+    @asynccontextmanager
+    async def clocks(self, folder: Path, library: Path, count: int) -> AsyncIterator[list["Clock"]]:
+        """Gives the first `count` processes a clock of their own each, and at the end the machine's again. They are
+        replaced for both."""
+        servers = self.servers[:count]
+        clocks = [Clock(folder / f"{server.name}.clock", library) for server in servers]
+        envs = [server.env for server in servers]
+        try:
+            for server, clock in zip(servers, clocks, strict=True):
+                clock.set(0)
+                server.env = server.env | clock.environment
+            await asyncio.gather(*(self.replace(server) for server in servers))
+            yield clocks
+        finally:
+            for server, env in zip(servers, envs, strict=True):
+                server.env = env
+            await asyncio.gather(*(self.replace(server) for server in servers))
+
     async def start(self, server: Server) -> None:
         server.start()  # on the main thread: the kernel ends the process with the thread that started it
         await asyncio.to_thread(server.wait_until_up)
@@ -206,7 +224,6 @@ class Clock:
         return {
             "LD_PRELOAD": str(self.library),
             "FAKETIME_TIMESTAMP_FILE": str(self.path),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_RESET": "1",
         }

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 Entry = Mapping[str, Any]
-"""`at` (seconds of the wall clock, so that records can be laid side by side), `what`, and what belongs to it; see `tests.faults.client`."""
+"""`at` (seconds of the wall clock, so that records can be laid side by side), `what`, and what belongs to it; see
+`tests.faults.client`."""
 
 
 class Recorder:

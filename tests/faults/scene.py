@@ -45,6 +45,8 @@ class Scene:
     """By conversation, who was in it at the beginning."""
     blocks: dict[str, list[str]] = field(default_factory=dict)
     """By user, whom they block from before their first connection to the end."""
+    claims: dict[str, Any] = field(default_factory=dict)
+    """Of the tokens of clients that are made from now on, beside the usual ones."""
     channel: str = ""
     """One of the conversations: who left it may join it again by themselves."""
 
@@ -122,6 +124,7 @@ class Scene:
             doors=doors or [server.ws_url for server in servers or self.installation.servers],
             recorder=recorder,
             seed=self.seed + number,
+            claims=self.claims,
             blocks=self.blocks.get(str(user["id"]), ()),
         )
         self.clients.append(client)

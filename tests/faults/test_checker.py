@@ -1,6 +1,7 @@
 """The checker itself: it passes what is whole and finds each kind of harm that is planted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,13 @@ def test_a_log_with_a_hole_is_found() -> None:
     holed = {seq: message(seq) for seq in (1, 2, 3, 5, 6)}
     found = problems(began(), sends=[*SENDS[:6], *SENDS[8:]], logs=truth(holed))
     finds(found, "the log of room is not dense: [4]")
+
+
+def test_a_log_whose_time_goes_back_is_found() -> None:
+    entries = {seq: replace(message(seq), recorded_at=10.0 * seq) for seq in range(1, 7)}
+    assert problems(*WHOLE, *RESUMED, logs=truth(entries)) == []
+    entries[5] = replace(entries[5], recorded_at=39.5)
+    finds(problems(*WHOLE, *RESUMED, logs=truth(entries)), "the time of room's log goes back at 5, by 0.5 s")
 
 
 def test_what_clients_say_themselves_is_found() -> None:

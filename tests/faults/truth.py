@@ -17,6 +17,8 @@ class LogEntry:
     subject: str | None
     author: str | None
     client_message_id: str | None = None
+    recorded_at: float = 0.0
+    """The log's own time of it, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ class Truth:
 
 
 _MESSAGES = """
-SELECT conversation_id, seq, 'new_message', id, sender_id, client_message_id FROM {schema}.messaging_message"""
+SELECT conversation_id, seq, 'new_message', id, sender_id, client_message_id,
+       extract(epoch FROM recorded_at)::float8 FROM {schema}.messaging_message"""
 _EVENTS = """
-SELECT e.conversation_id, e.seq, e.type, e.subject_id, m.sender_id, NULL
+SELECT e.conversation_id, e.seq, e.type, e.subject_id, m.sender_id, NULL, extract(epoch FROM e.recorded_at)::float8
 FROM {schema}.messaging_conversationevent e LEFT JOIN {schema}.messaging_message m ON m.id = e.subject_id"""
 _PLACES = "SELECT conversation_id, user_id, visible_from_seq FROM {schema}.messaging_participant"
 _CONVERSATIONS = "SELECT id, last_seq, purged_seq FROM {schema}.messaging_conversation"
@@ -67,8 +70,8 @@ def read_truth(connection: psycopg.Connection[Any], tenant_id: str) -> Truth:
             return connection.execute(sql.SQL(statement).format(schema=schema)).fetchall()
 
         entries: dict[str, dict[int, LogEntry]] = {}
-        for conversation, seq, type_, subject, author, client_id in rows(f"{_MESSAGES} UNION ALL {_EVENTS}"):
-            entry = LogEntry(type_, _text(subject), _text(author), client_id)
+        for conversation, seq, type_, subject, author, client_id, at in rows(f"{_MESSAGES} UNION ALL {_EVENTS}"):
+            entry = LogEntry(type_, _text(subject), _text(author), client_id, at)
             entries.setdefault(str(conversation), {})[seq] = entry
         logs = {
             str(conversation): Log(entries.get(str(conversation), {}), last_seq, purged_seq)
