@@ -329,7 +329,23 @@ async def test_settling_begins_anew_on_a_new_connection() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nonsense", "[]", "7", "null", "{}", '{"type": "x"}', '{"type": "ack", "id": [], "data": {}}', b"\xff\x00"],
+    [
+        "",
+        "nonsense",
+        "[]",
+        "7",
+        "null",
+        "{}",
+        '{"type": "x"}',
+        '{"type": 7, "data": {}}',
+        '{"type": "pong", "data": 7}',
+        '{"type": "ack", "id": [], "data": {}}',
+        '{"type": "new_message", "data": {}}',
+        '{"type": "new_message", "data": {"conversationId": [], "seq": "x"}}',
+        '{"type": "resumed", "data": {"conversations": 7}}',
+        pytest.param("[" * 100_000, id="deep"),
+        b"\xff\x00",
+    ],
 )
 async def test_what_is_no_frame_is_passed_on_as_such(text: str | bytes) -> None:
     async def talk(socket: ServerConnection) -> None:
