@@ -5,6 +5,7 @@ millisecond each, and a database connection that no later request can reuse. All
 request here is read on the event loop, answered on one of a fixed number of threads, and written on the loop again.
 A thread keeps its connection; there are never more connections than threads. Files come in and go out beside them, on
 threads of their own that only touch the disk or the object store: a client, however slow, holds none of the others.
+What has no answer yet and may wait for one does so on the loop, and is asked again when there is something.
 """
 
 import asyncio
@@ -43,6 +44,8 @@ from messagecore.kernel.api import middleware
 from messagecore.kernel.api.envelope import plain_failure
 from messagecore.kernel.api.paths import SLASH
 from messagecore.kernel.api.streams import FileStream
+from messagecore.kernel.api.waiting import WaitingResponse
+from messagecore.waiting import waiting_room
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +77,10 @@ class ThreadedHandler(BaseHandler):
             except BodyTooLarge:
                 await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
                 return
-            await self._answer_and_send(scope, body, send)
+            response = await self._answer_on_a_thread(scope, body)
+            if isinstance(response, WaitingResponse):
+                response = await self._answer_later(response, scope, body, receive)
+            await self._send(response, send)
 
     async def _take_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = None
@@ -90,7 +96,7 @@ class ThreadedHandler(BaseHandler):
         self._uploads += 1
         try:
             with await spool_body(receive, self._files) as body:
-                await self._answer_and_send(scope, body, send)
+                await self._send(await self._answer_on_a_thread(scope, body), send)
         except BodyTooLarge:
             await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
         except BodyStalled:
@@ -98,19 +104,34 @@ class ThreadedHandler(BaseHandler):
         finally:
             self._uploads -= 1
 
-    async def _answer_and_send(self, scope: Scope, body: IO[bytes], send: Send) -> None:
+    async def _answer_on_a_thread(self, scope: Scope, body: IO[bytes]) -> HttpResponse | FileStream:
         if self._waiting >= self._limit:
-            await _send_response(_refuse(scope, "service_unavailable"), send)
-            return
+            return _refuse(scope, "service_unavailable")
         self._waiting += 1
         metrics.REQUESTS_WAITING.inc()
         try:
             loop = asyncio.get_running_loop()
             run = contextvars.copy_context().run
-            response = await loop.run_in_executor(self._threads, run, self._answer, scope, body)
+            return await loop.run_in_executor(self._threads, run, self._answer, scope, body)
         finally:
             self._waiting -= 1
             metrics.REQUESTS_WAITING.dec()
+
+    async def _answer_later(
+        self, response: WaitingResponse, scope: Scope, body: IO[bytes], receive: Receive
+    ) -> HttpResponse | FileStream:
+        """Asks again whenever there may be something, until there is or the time is over. Each asking is a request of
+        its own: credentials that were revoked meanwhile are refused. Raises ClientDisconnected."""
+        until = asyncio.get_running_loop().time() + response.awaited.seconds
+        while await waiting_room().wait(response.awaited, until=until, receive=receive):
+            body.seek(0)
+            answer = await self._answer_on_a_thread(scope, body)
+            if not isinstance(answer, WaitingResponse):
+                return answer
+            response = answer
+        return response
+
+    async def _send(self, response: HttpResponse | FileStream, send: Send) -> None:
         if isinstance(response, FileStream):
             await self._send_file(response, send)
         else:

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from messagecore.kernel.api.envelope import plain_failure
 from realtime.redis_clients import blocking_client
-from tenants import outbox
+from tenants import feed, outbox
 from tenants.api.authentication import bearer
 
 REDIS_TIMEOUT_S = 1.0
@@ -113,6 +113,10 @@ class _Queues(Collector):
             yield GaugeMetricFamily("messagecore_outbox_backlog", "Outbox rows that wait to be handled", value=backlog)
             unindexed = outbox.backlog(outbox.Mark.INDEXED)
             yield GaugeMetricFamily("messagecore_search_backlog", "Outbox rows that search waits for", value=unindexed)
+            unnumbered = feed.backlog()
+            yield GaugeMetricFamily(
+                "messagecore_feed_backlog", "Outbox rows that wait for their place in a feed", value=unnumbered
+            )
         waiting = _queue_length()
         if waiting is not None:
             tasks = GaugeMetricFamily("messagecore_task_queue_length", "Celery tasks waiting", labels=["queue"])

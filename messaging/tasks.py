@@ -10,7 +10,7 @@ from messaging.services.files import remove_bytes
 from messaging.services.indexing import index_outbox_rows
 from messaging.services.notifications import PresenceUnavailable, handle_outbox_rows
 from quotas.models import Subscription
-from tenants import outbox, removals, timers
+from tenants import feed, outbox, removals, timers
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,20 @@ def index_messages() -> int:
         if count < SWEEP_ROWS:
             break
     return indexed
+
+
+NUMBER_SECONDS = 5.0
+
+
+@shared_task(ignore_result=True)
+def number_feeds() -> int:
+    """Gives committed events their places in their tenants' feeds, for NUMBER_SECONDS at most.
+
+    Any number may run at once. Started every second; a run that finds nothing costs one index look. Who reads a feed
+    numbers it, too: this is for the feeds that nobody reads, so that they are short when somebody does and retention
+    can take their beginnings away.
+    """
+    return feed.number_waiting(budget_s=NUMBER_SECONDS)
 
 
 SEND_SECONDS = 5.0

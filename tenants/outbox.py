@@ -1,4 +1,5 @@
-"""Writing and draining the outbox: the one module that knows its table."""
+"""Writing and draining the outbox: the one module that knows its table, beside `tenants/feed.py`, which numbers its
+rows."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass

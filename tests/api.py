@@ -217,7 +217,7 @@ def _answer_validator(operation: Operation) -> jsonschema_rs.Draft202012Validato
     if operation.many or operation.listed:
         properties["data"] = {"type": "array", "items": data}
     if operation.many:
-        properties["pagination"] = {"$ref": "#/$defs/Pagination"}
+        properties["pagination"] = {"$ref": f"#/$defs/{operation.pagination}"}
     return jsonschema_rs.Draft202012Validator(
         {
             "type": "object",

@@ -11,6 +11,7 @@ _PUBLIC = {
     "tenants_domain": "tenant_id",
     "tenants_tokensecret": "tenant_id",
     "tenants_outboxevent": "tenant_id",
+    "tenants_feed": "tenant_id",
     "tenants_storageremoval": "tenant_id",
     "quotas_subscription": "tenant_id",
     "quotas_monthlyusage": "tenant_id",

@@ -25,3 +25,8 @@ THREADS_BUSY = Gauge("messagecore_web_threads_busy", "Request threads in use", m
 REQUESTS_WAITING = Gauge(
     "messagecore_web_requests_waiting", "Requests waiting for a thread", multiprocess_mode="livesum"
 )
+REQUESTS_HELD = Gauge(
+    "messagecore_web_requests_held",
+    "Requests that wait, without a thread, for something to tell",
+    multiprocess_mode="livesum",
+)

@@ -16,6 +16,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-outbox": {"task": "messaging.tasks.sweep_outbox", "schedule": 1.0, "options": {"expires": 2.0}},
     "index-messages": {"task": "messaging.tasks.index_messages", "schedule": 1.0, "options": {"expires": 2.0}},
+    "number-feeds": {"task": "messaging.tasks.number_feeds", "schedule": 1.0, "options": {"expires": 2.0}},
     "send-scheduled": {"task": "messaging.tasks.send_scheduled", "schedule": 1.0, "options": {"expires": 2.0}},
     "sweep-removals": {"task": "messaging.tasks.sweep_removals", "schedule": 5.0, "options": {"expires": 10.0}},
     "purge-expired": {"task": "messaging.tasks.purge_expired", "schedule": 3600.0, "options": {"expires": 3600.0}},

@@ -11,6 +11,8 @@ For each conversation that has something too old, in this order:
    tombstone, some at a time under the lock;
 5. the conversation says what its oldest is now, and is left alone until that is too old.
 
+Then the tenant's feed loses its beginning, and search what it still finds of old messages.
+
 Killed anywhere, the next run goes on: 5 comes last, and until then the conversation is found again.
 """
 
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -31,6 +34,7 @@ from messaging.queries import unread
 from messaging.queries.retention import Candidate, Prefix
 from messaging.services import files
 from quotas.services.limits import read_limits
+from tenants import feed
 from tenants.scope import tenant_scope
 
 logger = logging.getLogger(__name__)
@@ -74,7 +78,8 @@ def cutoff_of(tenant_id: UUID, now: datetime) -> datetime:
 
 
 def purge(tenant: Purgeable, *, cutoff: datetime, now: datetime, budget_s: float | None = None) -> Purged:
-    """Takes away what is older than `cutoff`; after `budget_s` seconds it stops and says that it is not done.
+    """Takes away what is older than `cutoff`; after `budget_s` seconds it stops and says that it is not done. Of the
+    outbox it takes what is handled, indexed and has its place in the feed, which begins behind it from then on.
 
     To be called outside of transactions. Runs beside sends, reads and other purges. The month's counts stay.
     """
@@ -92,8 +97,13 @@ def purge(tenant: Purgeable, *, cutoff: datetime, now: datetime, budget_s: float
     try:
         while _calmly(tenant, lambda: queries.sweep_search(cutoff, limit=DELETED_AT_ONCE)):
             pass
+        for take in (feed.purge, feed.purge_unlogged):
+            while _calmly(tenant, partial(take, tenant.id, cutoff, limit=DELETED_AT_ONCE)):
+                if ends_at is not None and time.monotonic() > ends_at:
+                    purged.is_done = False
+                    return purged
     except _Busy:
-        logger.warning("retention leaves search entries of %s for later", tenant.schema_name)
+        logger.warning("retention leaves search entries and the feed of %s for later", tenant.schema_name)
     return purged
 
 

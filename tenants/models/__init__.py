@@ -2,7 +2,7 @@
 
 from tenants.models.apikey import ApiKey, KeyKind
 from tenants.models.domain import Domain
-from tenants.models.outbox import OutboxEvent
+from tenants.models.outbox import Feed, OutboxEvent
 from tenants.models.platformtoken import PlatformToken
 from tenants.models.removal import StorageRemoval
 from tenants.models.tenant import Tenant, TenantStatus
@@ -12,6 +12,7 @@ from tenants.models.tokensecret import TokenSecret
 __all__ = [
     "ApiKey",
     "Domain",
+    "Feed",
     "KeyKind",
     "OutboxEvent",
     "PlatformToken",

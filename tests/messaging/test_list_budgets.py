@@ -133,6 +133,8 @@ BUDGETS: dict[str, Budget] = {
     "listReports": Budget(6, None, {"limit": 100}),
     "listImports": Budget(3, None, {"limit": 100}),
     "listImportFailures": Budget(4, None, {"limit": 100}),
+    "listConversationEvents": Budget(11, 14, {"limit": 200}),
+    "listEvents": Budget(14, None, {"limit": 200}),
 }
 
 # What holds several rows without being declared a list.

@@ -102,7 +102,8 @@ def _example(declared: Operation) -> dict[str, Any]:
     if declared.listed:
         return {"success": True, "data": examples[:2]}
     if declared.many:
-        return {"success": True, "data": examples[:2], "pagination": {"nextCursor": None, "hasMore": False}}
+        pagination = catalogue.definitions()[declared.pagination]["examples"][-1]
+        return {"success": True, "data": examples[:2], "pagination": pagination}
     return {"success": True, "data": examples[0]}
 
 
@@ -113,7 +114,7 @@ def _responses(declared: Operation, view: Any) -> dict[str, Any]:
     properties: dict[str, Any] = {"success": {"const": True}, "data": data}
     required = ["success", "data"]
     if declared.many:
-        properties |= {"data": {"type": "array", "items": data}, "pagination": reference("Pagination")}
+        properties |= {"data": {"type": "array", "items": data}, "pagination": reference(declared.pagination)}
         required.append("pagination")
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     content = {"schema": schema, "example": _example(declared)}

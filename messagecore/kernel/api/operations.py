@@ -19,6 +19,7 @@ from messagecore.kernel import validation, wire
 from messagecore.kernel.api import envelope
 from messagecore.kernel.api.paging import Page
 from messagecore.kernel.api.streams import FileStream
+from messagecore.kernel.api.waiting import NotYet, WaitingResponse
 from messagecore.kernel.errors import FieldError, InvalidText, Refusal, UnsupportedMediaType, ValidationFailed
 from messagecore.kernel.validation import pointer_to
 
@@ -101,6 +102,7 @@ class Operation:
     upload: bool = False
     download: bool = False
     raw_body: str | None = None
+    pagination: str = "Pagination"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +158,16 @@ def operation(
     upload: bool = False,
     download: bool = False,
     raw_body: str | None = None,
+    pagination: str = "Pagination",
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponseBase]]:
-    """Makes `handler(self, call, **path) -> data | Reply | Page | Refusal | FileStream` a DRF method with a documented
-    contract.
+    """Makes `handler(self, call, **path) -> data | Reply | Page | NotYet | Refusal | FileStream` a DRF method with a
+    documented contract.
 
     A Refusal that is raised undoes what the handler wrote; one that is returned is answered after the commit.
 
-    `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them,
-    `listed` that it is a plain list; `scope` is the key scope that it needs, which the app's view class checks;
+    `request` and `response` name definitions of the catalogue; `many` says that the answer is a page of them, with a
+    `pagination` of that definition; `listed` that it is a plain list; `scope` is the key scope that it needs, which the
+    app's view class checks;
     `optional_body`: a request without a body counts as `{}`. `upload`: the body is a file's bytes, which the handler
     reads (its path belongs in UPLOAD_PATHS); `download`: the answer is such bytes. `raw_body`: the media type of
     a body that the handler reads itself, in memory (where it may be large, its path belongs in LARGER_BODIES).
@@ -185,6 +189,7 @@ def operation(
         upload=upload,
         download=download,
         raw_body=raw_body,
+        pagination=pagination,
     )
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., HttpResponseBase]:
@@ -250,6 +255,8 @@ def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:
 def _respond(result: Any) -> HttpResponseBase:
     if isinstance(result, FileStream):
         return result
+    if isinstance(result, NotYet):
+        return WaitingResponse(envelope.success(result.page.data, result.page.pagination), result.awaited)
     if isinstance(result, Page):
         return Response(envelope.success(result.data, result.pagination))
     if isinstance(result, Reply):

@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -27,10 +27,12 @@ class Page:
 
     data: list[Any]
     next_cursor: str | None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What its `pagination` says besides, or instead, where the operation names a definition of its own."""
 
     @property
     def pagination(self) -> dict[str, Any]:
-        return {"nextCursor": self.next_cursor, "hasMore": self.next_cursor is not None}
+        return {"nextCursor": self.next_cursor, "hasMore": self.next_cursor is not None, **self.details}
 
 
 def encode_cursor(values: Sequence[Any]) -> str:
