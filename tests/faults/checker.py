@@ -85,7 +85,8 @@ def _check_record(record: Sequence[Entry], truth: Truth, blocks: "_Blocks") -> I
             case "event":
                 yield from _event(state, entry, truth, blocks)
             case "removed":
-                yield from _removed(state, entry)
+                # Current state: to be told so twice, or of what was never announced, changes nothing.
+                state.views.pop(entry["conversation"], None)
             case "resumed":
                 yield from _resumed(state, entry, truth)
             case "ended":
@@ -144,11 +145,6 @@ def _check_content(entry: Entry, truth: LogEntry | None, blocks: "_Blocks", stat
         yield f"{where} is {entry['type']} of {entry['subject']}; the log has {truth.type} of {truth.subject}"
     elif truth.author in blocks.always(state.user):
         yield f"{where} is shown, though {truth.author} is blocked"
-
-
-def _removed(state: _Watching, entry: Entry) -> Iterator[str]:
-    if state.views.pop(entry["conversation"], None) is None:
-        yield f"{entry['at']}: {entry['conversation']} removed from who did not have it"
 
 
 def _resumed(state: _Watching, entry: Entry, truth: Truth) -> Iterator[str]:
