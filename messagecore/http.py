@@ -10,6 +10,7 @@ What has no answer yet and may wait for one does so on the loop, and is asked ag
 
 import asyncio
 import contextvars
+import io
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -79,7 +80,7 @@ class ThreadedHandler(BaseHandler):
                 return
             response = await self._answer_on_a_thread(scope, body)
             if isinstance(response, WaitingResponse):
-                response = await self._answer_later(response, scope, body, receive)
+                response = await self._answer_later(response, scope, receive)
             await self._send(response, send)
 
     async def _take_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,14 +119,13 @@ class ThreadedHandler(BaseHandler):
             metrics.REQUESTS_WAITING.dec()
 
     async def _answer_later(
-        self, response: WaitingResponse, scope: Scope, body: IO[bytes], receive: Receive
+        self, response: WaitingResponse, scope: Scope, receive: Receive
     ) -> HttpResponse | FileStream:
         """Asks again whenever there may be something, until there is or the time is over. Each asking is a request of
         its own: credentials that were revoked meanwhile are refused. Raises ClientDisconnected."""
         until = asyncio.get_running_loop().time() + response.awaited.seconds
         while await waiting_room().wait(response.awaited, until=until, receive=receive):
-            body.seek(0)
-            answer = await self._answer_on_a_thread(scope, body)
+            answer = await self._answer_on_a_thread(scope, io.BytesIO())
             if not isinstance(answer, WaitingResponse):
                 return answer
             response = answer

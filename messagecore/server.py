@@ -25,7 +25,7 @@ def main() -> None:
         port=env.port,
         workers=env.web_processes,
         loop="uvloop",
-        http="httptools",
+        http="messagecore.transport:HttpTransport",
         ws="realtime.transport:SocketTransport",
         ws_max_size=2 * 1024 * 1024,
         ws_ping_interval=20,

@@ -5,10 +5,12 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +167,25 @@ def test_importing(place: Place, quickstart: list[dict[str, object]]) -> None:
     history = place.get("/messages/conversations/order-2019-0302").json()["data"]
     first, answer = history["messages"]
     assert (first["createdAt"], answer["replyToId"]) == ("2019-03-02T01:01:12.000Z", first["id"])
+
+
+def test_the_feed(place: Place, quickstart: list[dict[str, object]]) -> None:
+    """The consumer has every message once, goes on where it was, and hears of edits."""
+    (first,) = map(json.loads, place.run("sh", "-ec", "\n".join(blocks("docs/guides/events.md", "sh"))).splitlines())
+    assert len(first["data"]) == 2
+    (code,) = blocks("docs/guides/events.md", "python")
+    for _ in range(2):
+        assert place.run(sys.executable, "-c", code) == "True\n"
+        with closing(sqlite3.connect(place.path / "archive.db")) as archive:
+            archived = dict(archive.execute("SELECT id, body FROM message").fetchall())
+        history = place.get("/messages/conversations/order-2025-1029").json()["data"]["messages"]
+        assert [message["id"] for message in history if message["id"] not in archived] == []
+        assert [json.loads(archived[message["id"]]) for message in history] == [one["content"] for one in history]
+        httpx.patch(
+            f"{place.env['MESSAGECORE_URL']}/api/v1/messages/{history[0]['id']}",
+            headers={"X-API-Key": place.env["MESSAGECORE_KEY"]},
+            json={"content": {"text": "said otherwise"}},
+        ).raise_for_status()
 
 
 @pytest.mark.parametrize("language", ["python", "js", "php"])

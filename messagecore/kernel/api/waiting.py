@@ -27,7 +27,8 @@ class Awaited:
 @dataclass(frozen=True, slots=True)
 class NotYet:
     """What a handler returns for a page with nothing on it that may wait. The page is what is answered in the end, if
-    nothing comes, or at once where nobody can wait: the operation may be asked again from the start meanwhile."""
+    nothing comes, or at once where nobody can wait. Meanwhile the operation, which has no body, is asked again from
+    the start."""
 
     page: Page
     awaited: Awaited
