@@ -10,6 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from messagecore.kernel.errors import ServiceUnavailable
 from messaging.events import Announcement
 
 
@@ -45,9 +46,21 @@ class Presence:
     last_seen_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OnlinePage:
+    """Users who are online or away, in the order of their ids, and after whom the next page begins, if there is one."""
+
+    users: Mapping[UUID, Presence]
+    next_after: UUID | None
+
+
 class PresenceReader(Protocol):
     def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
         """One entry for each id asked; `unknown` where the store cannot answer. Never raises."""
+
+    def online_after(self, tenant_id: UUID, after: UUID | None, *, limit: int) -> OnlinePage:
+        """Up to `limit` users behind `after`; a page may have fewer and yet a next one. Raises ServiceUnavailable where
+        the store cannot answer: nobody would be a wrong answer."""
 
     def connection_count(self, tenant_id: UUID) -> int:
         """Live connections of the tenant; 0 where the store cannot answer."""
@@ -58,6 +71,9 @@ class UnknownPresence:
 
     def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
         return dict.fromkeys(user_ids, Presence("unknown"))
+
+    def online_after(self, tenant_id: UUID, after: UUID | None, *, limit: int) -> OnlinePage:
+        raise ServiceUnavailable("Who is online is not known at the moment.")
 
     def connection_count(self, tenant_id: UUID) -> int:
         return 0
@@ -71,6 +87,12 @@ class FixedPresence:
 
     def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
         return {user_id: Presence("online" if user_id in self.online else "offline") for user_id in user_ids}
+
+    def online_after(self, tenant_id: UUID, after: UUID | None, *, limit: int) -> OnlinePage:
+        found = sorted(user_id for user_id in self.online if after is None or user_id > after)
+        return OnlinePage(
+            dict.fromkeys(found[:limit], Presence("online")), found[limit - 1] if len(found) > limit else None
+        )
 
     def connection_count(self, tenant_id: UUID) -> int:
         return len(self.online)

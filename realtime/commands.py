@@ -11,7 +11,7 @@ import redis
 from django.utils import timezone
 
 from messagecore.kernel import wire
-from messaging.access import ConversationNotFound, access_conversation, get_user
+from messaging.access import ConversationNotFound, MessageNotFound, access_conversation, get_user
 from messaging.models import Message
 from messaging.queries.messages import get_messages
 from messaging.rendering import render_message
@@ -22,8 +22,9 @@ from realtime.broker import publisher
 from realtime.connection import Connection
 from realtime.database import DatabaseError, in_database_thread, read_in_database_thread
 from realtime.hub import Hub
-from realtime.presence import PresenceStore
-from realtime.protocol import frames, hints
+from realtime.presence.announcing import presence_frame
+from realtime.presence.keeper import PresenceKeeper
+from realtime.protocol import hints
 from realtime.rooms import Room
 from tenants.cards import TenantCard
 from tenants.scope import tenant_scope
@@ -37,7 +38,7 @@ SHOWN_PRESENCE = 100
 class Session:
     """An authenticated connection with what its commands need."""
 
-    def __init__(self, connection: Connection, hub: Hub, presence: PresenceStore) -> None:
+    def __init__(self, connection: Connection, hub: Hub, presence: PresenceKeeper) -> None:
         assert connection.tenant is not None
         assert connection.user_id is not None
         self.connection = connection
@@ -88,24 +89,30 @@ def _show_presence_soon(session: Session, conversation_id: UUID) -> None:
 
 
 async def _show_presence(session: Session, conversation_id: UUID) -> None:
-    """Who of the room is online now, as events; changes follow as they happen."""
+    """Who of the room is online or away, as events; changes follow as they happen. What is shown is what the others who
+    look at it were told, so that nothing that is under way to them contradicts it."""
     try:
-        people = await read_in_database_thread(
-            reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE
+        people = dict(
+            await read_in_database_thread(
+                reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE
+            )
         )
-        online = await session.presence.online_among(session.tenant.id, [user_id for user_id, _ in people])
+        told = await session.presence.told(session.tenant.id, list(people))
     except (DatabaseError, redis.RedisError, OSError) as error:
         logger.warning("presence is not shown to a newcomer: %s", error)
         return
-    for user_id, external_id in people:
-        if user_id in online and user_id != session.user_id:
-            data = {
-                "userId": str(user_id),
-                "externalUserId": external_id,
-                "status": "online",
-                "lastSeen": wire.timestamp(timezone.now()),
-            }
-            session.connection.put(frames.event("user_presence", data), ephemeral=True)
+    local = session.hub.tenant_of(session.connection)
+    for change in told.users:
+        is_shown = change.status != "offline" and change.user_id not in {session.user_id, *session.connection.blocked}
+        if local is not None and is_shown:
+            frame = presence_frame(change, people[change.user_id])
+            if local.told.take_read(change.user_id, told.number, frame):
+                session.connection.put(frame, ephemeral=True)
+
+
+async def set_presence(session: Session, data: dict[str, Any]) -> Answer:
+    await session.presence.show_as(session.tenant.id, session.user_id, session.connection.id, data["status"])
+    return None, {}
 
 
 async def leave_conversation(session: Session, data: dict[str, Any]) -> Answer:
@@ -172,7 +179,10 @@ def _react(session: Session, data: dict[str, Any], service: MessageService) -> d
 
 
 def _shown(session: Session, message_id: UUID) -> dict[str, Any]:
-    return render_message(get_messages([message_id], viewer_id=session.user_id)[message_id])
+    view = get_messages([message_id], viewer_id=session.user_id).get(message_id)
+    if view is None:
+        raise MessageNotFound  # they block its author since it was looked up
+    return render_message(view)
 
 
 async def mark_read(session: Session, data: dict[str, Any]) -> Answer:
@@ -226,5 +236,6 @@ HANDLERS: Mapping[str, Handler] = {
     "remove_reaction": remove_reaction,
     "mark_read": mark_read,
     "mark_delivered": mark_delivered,
+    "set_presence": set_presence,
     "ping": ping,
 }

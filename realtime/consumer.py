@@ -7,28 +7,29 @@ one of them to close database connections that this consumer never opens.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
+from uuid import UUID
 
-import redis
 from channels.consumer import AsyncConsumer
-from channels.exceptions import StopConsumer
 from django.conf import settings
 from django.utils import timezone
 
 from messagecore.kernel import context, ids, metrics, wire
 from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from messaging.services import reading
+from quotas.services.limits import get_limits
 from realtime.commands import HANDLERS, Answer, Session
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
 from realtime.hub import REFUSED, RESTARTING, hub
-from realtime.limits import TokenBucket
-from realtime.process import presence_store
+from realtime.limits import ConnectionQuotaExceeded, TooManyConnections, command_buckets
+from realtime.process import door, presence_keeper, queued_bytes
 from realtime.protocol import frames
 from realtime.resumption import Resumption
-from realtime.watch import TENANT_INACTIVE, announce_presence
+from realtime.transport import SCOPE_KEY
+from realtime.watch import TENANT_INACTIVE
 from tenants.api.authentication import TokenRequired, bearer, client_address, host_without_port
 from tenants.cards import Caller
 from tenants.services import authentication
@@ -36,14 +37,11 @@ from tenants.services import authentication
 logger = logging.getLogger(__name__)
 
 NOT_AUTHENTICATED_IN_TIME, TOKEN_EXPIRED, BAD_FRAMES, TOO_FAST = 4001, 4010, 4013, 4029
+TOO_MANY = TOO_FAST
 RESUME_WITHIN_S = 1.0
 """A client that says what it holds does so right behind `authenticate`, or when it is answered: so long its
 conversations hold back their events, or until it asks for something else, so that nothing comes before what it missed.
 The slowest phones need some hundred milliseconds for a round trip."""
-
-MAX_REFUSED_FOR_SPEED = 500
-"""Commands above the rate that are answered with an error before the connection is closed; forgiven at the rate that
-a connection may keep up."""
 
 
 Message = dict[str, Any]
@@ -68,7 +66,22 @@ class ResumeInProgress(Refusal):
     code = "resume_in_progress"
 
 
-_CLOSE_CODES = {"token_expired": TOKEN_EXPIRED, "tenant_inactive": TENANT_INACTIVE}
+_CLOSE_CODES = {
+    "token_expired": TOKEN_EXPIRED,
+    "tenant_inactive": TENANT_INACTIVE,
+    TooManyConnections.code: TOO_MANY,
+    ConnectionQuotaExceeded.code: TOO_MANY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Who a socket speaks for, and how many connections their tenant's plan has."""
+
+    caller: Caller
+    user_id: UUID
+    external_user_id: str
+    max_connections: int
 
 
 class SocketConsumer(AsyncConsumer):
@@ -78,31 +91,26 @@ class SocketConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """However the socket ends, nothing of it stays behind in the hub."""
+        self.scope = scope
+        self.base_send = send
+        socket = scope["extensions"].get(SCOPE_KEY)
         self._connection = Connection(
             str(ids.new_id()),
             send,
             max_frames=settings.SOCKET_MAX_QUEUED_FRAMES,
             max_bytes=settings.SOCKET_MAX_QUEUED_BYTES,
+            write_now=None if socket is None else socket.write_now,
+            together=queued_bytes(),
         )
         self._timers: list[asyncio.TimerHandle] = []
         self._resuming: asyncio.Task[None] | None = None
-        ending = asyncio.ensure_future(self._connection.ended.wait())
+        # While the socket waits to be authenticated: by what it is counted.
+        self._address: str | None = None
         try:
-            await super().__call__(scope, partial(self._receive_or_end, receive, ending), send)
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await self.dispatch(message)
         finally:
-            ending.cancel()
             await self._disconnect()
-
-    @staticmethod
-    async def _receive_or_end(receive: Receive, ending: asyncio.Future[Any]) -> Message:
-        """What the client sends, until nothing more is written to it: a transport that cannot get rid of its bytes
-        does not say that the client is gone."""
-        receiving = asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait([receiving, ending], return_when=asyncio.FIRST_COMPLETED)
-            return receiving.result() if receiving.done() else {"type": "websocket.disconnect", "code": 1006}
-        finally:
-            receiving.cancel()
 
     async def dispatch(self, message: Message) -> None:
         match message["type"]:
@@ -110,8 +118,13 @@ class SocketConsumer(AsyncConsumer):
                 await self._receive(message)
             case "websocket.connect":
                 await self._connect()
-            case "websocket.disconnect":
-                raise StopConsumer
+            case "websocket.restarting":
+                self._connection.disconnect(
+                    RESTARTING,
+                    "the server is restarting",
+                    reconnect=True,
+                    reconnect_after_ms=message["reconnect_after_ms"],
+                )
 
     async def _connect(self) -> None:
         self._headers = {
@@ -119,11 +132,14 @@ class SocketConsumer(AsyncConsumer):
         }
         self._session: Session | None = None
         self._malformed = 0
-        rate = settings.SOCKET_COMMANDS_PER_SECOND
-        self._bucket = TokenBucket(rate=rate, burst=settings.SOCKET_COMMANDS_BURST)
-        self._patience = TokenBucket(rate=rate, burst=MAX_REFUSED_FOR_SPEED)
+        self._bucket, self._patience = command_buckets()
+        peer = self.scope.get("client")
+        address = client_address(peer[0] if peer else None, self._headers.get("x-forwarded-for"))
+        if not door().knock(address or ""):
+            await self._refuse_handshake()
+            return
+        self._address = address or ""
         await self.send({"type": "websocket.accept"})
-        self._connection.start()
         query = parse_qs(self.scope.get("query_string", b"").decode("latin-1"))
         key = self._headers.get("x-api-key") or query.get("apiKey", [None])[0]
         token = bearer(self._headers.get("authorization")) or query.get("token", [None])[0]
@@ -133,12 +149,24 @@ class SocketConsumer(AsyncConsumer):
             loop = asyncio.get_running_loop()
             self._timers.append(loop.call_later(settings.SOCKET_AUTHENTICATE_SECONDS, self._not_in_time))
 
+    async def _refuse_handshake(self) -> None:
+        headers = [(b"retry-after", b"10"), (b"content-type", b"text/plain; charset=utf-8")]
+        await self.send({"type": "websocket.http.response.start", "status": 429, "headers": headers})
+        body = b"Too many sockets of this address wait to be authenticated, or too many were refused.\n"
+        await self.send({"type": "websocket.http.response.body", "body": body})
+
+    def _stop_waiting(self, *, refused: bool = False) -> None:
+        if self._address is not None:
+            door().leave(self._address, refused=refused)
+            self._address = None
+
     def _not_in_time(self) -> None:
         if self._session is None:
             self._connection.put(frames.error(NotAuthenticated("No authenticate frame came in time."), None))
             self._connection.disconnect(NOT_AUTHENTICATED_IN_TIME, "not authenticated in time", reconnect=True)
 
     async def _disconnect(self) -> None:
+        self._stop_waiting()
         for timer in self._timers:
             timer.cancel()
         connection = self._connection
@@ -148,10 +176,7 @@ class SocketConsumer(AsyncConsumer):
         hub().detach(connection)
         await connection.finish()
         if connection.tenant is not None and connection.user_id is not None:
-            try:
-                await presence_store().disconnected(connection.tenant.id, connection.user_id, connection.id)
-            except (redis.RedisError, OSError):
-                logger.warning("presence runs out by itself: Redis does not answer")
+            presence_keeper().disconnected(connection.tenant.id, connection.user_id, connection.id)
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
@@ -159,7 +184,7 @@ class SocketConsumer(AsyncConsumer):
         if self._connection.is_closing:
             return
         text = message.get("text")
-        if not self._bucket.take():
+        if not self._may_ask():
             self._too_fast(text)
             return
         if text is None:
@@ -179,6 +204,11 @@ class SocketConsumer(AsyncConsumer):
             return
         metrics.FRAMES_IN.labels(frame.type).inc()
         await self._handle(frame)
+
+    def _may_ask(self) -> bool:
+        user_id = self._connection.user_id
+        tenant = None if user_id is None else hub().tenant_of(self._connection)
+        return self._bucket.take() and (tenant is None or user_id is None or tenant.may_ask(user_id))
 
     def _too_fast(self, text: str | None) -> None:
         frame_id = None if text is None else frames.find_id(text)
@@ -271,11 +301,11 @@ class SocketConsumer(AsyncConsumer):
             return
         connection = self._connection
         try:
-            caller, user_id, external_user_id = await read_in_database_thread(
-                self._identify, data.get("apiKey"), data.get("token")
-            )
+            who = await read_in_database_thread(self._identify, data.get("apiKey"), data.get("token"))
+            caller, user_id = who.caller, who.user_id
+            self._check_room(who)
             connection.tenant, connection.user_id = caller.tenant, user_id
-            connection.external_user_id = external_user_id
+            connection.external_user_id = who.external_user_id
             connection.key_id = caller.key.id
             connection.token_issued_at = caller.claims.issued_at if caller.claims else None
             context.tenant.set(caller.tenant.schema_name)
@@ -283,7 +313,8 @@ class SocketConsumer(AsyncConsumer):
         except Refusal as refusal:
             connection.put(frames.error(refusal, frame_id))
             code = _CLOSE_CODES.get(refusal.code, REFUSED)
-            connection.disconnect(code, refusal.message, reconnect=code == TOKEN_EXPIRED)
+            self._stop_waiting(refused=code == REFUSED)
+            connection.disconnect(code, refusal.message, reconnect=code in {TOKEN_EXPIRED, TOO_MANY})
             return
         except Exception as error:
             if isinstance(error, DatabaseError):
@@ -293,10 +324,14 @@ class SocketConsumer(AsyncConsumer):
             connection.put(frames.error(ServiceUnavailable(), frame_id))
             connection.disconnect(RESTARTING, "service unavailable", reconnect=True)
             return
-        self._session = Session(connection, hub(), presence_store())
+        self._stop_waiting()
+        self._session = Session(connection, hub(), presence_keeper())
+        # Who it is, is known: nobody asks for the handshake again, and idle connections are many.
+        self._headers = {}
+        self.scope["headers"].clear()
         opened = {
             "userId": str(user_id),
-            "externalUserId": external_user_id,
+            "externalUserId": who.external_user_id,
             "connectionId": connection.id,
             "heartbeatSeconds": settings.SOCKET_HEARTBEAT_SECONDS,
             "serverTime": wire.timestamp(timezone.now()),
@@ -305,9 +340,21 @@ class SocketConsumer(AsyncConsumer):
         loop = asyncio.get_running_loop()
         self._timers.append(loop.call_later(RESUME_WITHIN_S, self._stop_holding_back))
         self._end_with_token(caller)
-        await self._show_online(caller)
+        presence_keeper().connected(caller.tenant, user_id, connection.id)
 
-    def _identify(self, key: str | None, token: str | None) -> tuple[Caller, Any, str]:
+    @staticmethod
+    def _check_room(who: Identified) -> None:
+        """Exact for this process: nobody is let in between this and `attach`."""
+        tenant_id = who.caller.tenant.id
+        local = hub().tenants.get(tenant_id)
+        door().check_room(
+            tenant_id,
+            of_user=0 if local is None else len(local.users.get(who.user_id, ())),
+            of_tenant=0 if local is None else local.connection_count,
+            limit=who.max_connections,
+        )
+
+    def _identify(self, key: str | None, token: str | None) -> Identified:
         """On a database thread: who this is, by the same rules as for REST."""
         now = timezone.now()
         peer = self.scope.get("client")
@@ -323,23 +370,13 @@ class SocketConsumer(AsyncConsumer):
         claims = authentication.verify_user_token(card.tenant, token, now=now)
         caller = Caller(key=card, claims=claims)
         user = reading.identify(caller)
-        return caller, user.id, user.external_user_id
+        return Identified(caller, user.id, user.external_user_id, get_limits(caller.tenant.id).max_connections)
 
     def _end_with_token(self, caller: Caller) -> None:
         assert caller.claims is not None
         seconds = (caller.claims.expires_at - timezone.now()).total_seconds()
         loop = asyncio.get_running_loop()
         self._timers.append(loop.call_later(max(0.0, seconds), disconnect_expired, self._connection))
-
-    async def _show_online(self, caller: Caller) -> None:
-        connection = self._connection
-        assert connection.user_id is not None
-        try:
-            came_online = await presence_store().connected(caller.tenant.id, connection.user_id, connection.id)
-            if came_online:
-                await announce_presence(caller.tenant, connection.user_id, "online")
-        except (DatabaseError, redis.RedisError, OSError) as error:
-            logger.warning("presence waits for the next heartbeat: %s", error)
 
 
 def disconnect_expired(connection: Connection) -> None:

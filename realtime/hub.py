@@ -31,11 +31,13 @@ from realtime.protocol.hints import (
     JoinedHint,
     LeftHint,
     OnlookersHint,
+    PresenceChange,
     PresenceHint,
     TypingHint,
     UserHint,
 )
 from realtime.rooms import LocalTenant, Room
+from realtime.typing import Typists
 from tenants.cards import TenantCard
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Hub:
         tenant.card = card
         meanwhile = connection.meanwhile = {}
         tenant.users.setdefault(connection.user_id, set()).add(connection)
+        tenant.connection_count += 1
         metrics.CONNECTIONS.inc()
         await self._subscriber.subscribe(card.id)
         started_at = asyncio.get_running_loop().time()
@@ -137,6 +140,7 @@ class Hub:
         if connection not in others:
             return
         others.discard(connection)
+        tenant.connection_count -= 1
         metrics.CONNECTIONS.dec()
         catch_up = self.catch_ups.pop(connection, None)
         if catch_up is not None:
@@ -146,6 +150,7 @@ class Hub:
         if not others:
             del tenant.users[connection.user_id]
             tenant.blocks_changed_at.pop(connection.user_id, None)
+            tenant.commands_of.pop(connection.user_id, None)
         if not tenant.users:
             del self.tenants[tenant.card.id]
             self._subscriber.unsubscribe(tenant.card.id)
@@ -177,12 +182,12 @@ class Hub:
 
     def look_at(self, connection: Connection, room: Room) -> None:
         """Adds typing, presence and read events of the conversation."""
-        room.onlookers.add(connection)
-        connection.looking_at.add(room.id)
+        room.look_at(connection)
+        connection.looking_at |= {room.id}
 
     def look_away(self, connection: Connection, room: Room) -> None:
-        room.onlookers.discard(connection)
-        connection.looking_at.discard(room.id)
+        room.look_away(connection)
+        connection.looking_at -= {room.id}
 
     def listen(
         self,
@@ -202,7 +207,7 @@ class Hub:
                 tenant.by_external_id[external_id] = conversation_id
             if (heard := tenant.overheard.last_seq(conversation_id)) > after_seq:
                 self.fill(tenant, room, up_to=heard)
-        connection.conversations.add(conversation_id)
+        connection.conversations[room.id] = None
         if not held_back:
             self.place(tenant, room, connection, after_seq)
             return
@@ -214,8 +219,7 @@ class Hub:
         """Puts a member who holds everything up to `seq` where it belongs: among the listeners, or apart until the
         room's cursor has come to it, or it to the cursor."""
         if seq == room.cursor:
-            room.apart.pop(connection, None)
-            room.listeners.add(connection)
+            room.admit(connection)
         else:
             room.listeners.discard(connection)
             room.apart[connection] = seq
@@ -233,8 +237,8 @@ class Hub:
         return position.last_seq if room is None else max(room.cursor, position.last_seq)
 
     def _stop_listening(self, tenant: LocalTenant, connection: Connection, conversation_id: UUID) -> None:
-        connection.conversations.discard(conversation_id)
-        connection.looking_at.discard(conversation_id)
+        connection.conversations.pop(conversation_id, None)
+        connection.looking_at -= {conversation_id}
         if connection.held_back is not None:
             connection.held_back.discard(conversation_id)
         room = tenant.rooms.get(conversation_id)
@@ -302,8 +306,7 @@ class Hub:
                 for connection in () if room is None else room.onlookers:
                     connection.deliver(hint.frame)
             case PresenceHint():
-                for connection in self._onlookers(tenant, hint):
-                    connection.deliver(hint.frame, ephemeral=True)
+                self._on_presence(tenant, hint)
 
     def join(
         self,
@@ -333,7 +336,8 @@ class Hub:
         if room is None or not any(room.id in connection.conversations for connection in connections):
             return
         if room.cursor < hint.after_seq:
-            room.onlookers -= connections
+            for connection in connections:
+                room.look_away(connection)
             self.fill(tenant, room, up_to=hint.after_seq)
         else:
             self.comparison.mend_soon(tenant, hint.user_id)
@@ -461,15 +465,26 @@ class Hub:
                 if connection.user_id != hint.user_id:
                     connection.deliver(frame, ephemeral=True)
 
+        if room.typists is None:
+            room.typists = Typists()
         room.typists.update(hint.user_id, is_typing=hint.is_typing, show=show)
 
-    def _onlookers(self, tenant: LocalTenant, hint: PresenceHint) -> set[Connection]:
+    def _on_presence(self, tenant: LocalTenant, hint: PresenceHint) -> None:
+        for change in hint.changes:
+            frame = tenant.told.take(change.user_id, hint.number, change.frame)
+            if frame is not None:
+                for connection in self._onlookers(tenant, change):
+                    connection.deliver(frame, ephemeral=True)
+
+    def _onlookers(self, tenant: LocalTenant, change: PresenceChange) -> set[Connection]:
+        """Who looks at a conversation of the user's, save for themself and those who block them."""
         found: set[Connection] = set()
-        for conversation_id in hint.conversation_ids:
+        for conversation_id in change.conversation_ids:
             room = tenant.rooms.get(conversation_id)
             if room is not None:
                 found |= room.onlookers
-        return {connection for connection in found if connection.user_id != hint.user_id}
+        user_id = change.user_id
+        return {one for one in found if one.user_id != user_id and user_id not in one.blocked}
 
 
 @cache

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from realtime import typing
 from realtime.connection import Connection
+from realtime.limits import TokenBucket, tenant_bucket, user_bucket
+from realtime.presence.told import Told
 from realtime.protocol.hints import EventHint
 from tenants.cards import TenantCard
 
@@ -17,32 +19,53 @@ MAX_OVERHEARD = 20_000
 class Room:
     """A conversation with local members. Invariants: every listener was told everything up to `cursor` that it should
     know; every other member is in `apart`, with the seq up to which it holds everything (below the cursor: it is being
-    caught up; above: its view begins there; or it is held back); `waiting` holds events that came before their turn."""
+    caught up; above: its view begins there; or it is held back); `waiting` holds events that came before their turn.
+    There are many rooms: most have no onlookers and nobody who types, and hold no tables for them."""
 
     id: UUID
     external_id: str | None
     cursor: int
     listeners: set[Connection] = field(default_factory=set)
     apart: dict[Connection, int] = field(default_factory=dict)
-    onlookers: set[Connection] = field(default_factory=set)
+    onlookers: set[Connection] | frozenset[Connection] = frozenset()
     waiting: dict[int, EventHint] = field(default_factory=dict)
     behind: int = 0
     filling: asyncio.Task[None] | None = None
-    typists: typing.Typists = field(default_factory=typing.Typists)
+    typists: typing.Typists | None = None
 
     @property
     def has_members(self) -> bool:
         return bool(self.listeners or self.apart)
 
+    def admit(self, connection: Connection) -> None:
+        """Makes a member that holds everything up to the cursor a listener."""
+        self.listeners.add(connection)
+        self.leave_apart(connection)
+
+    def leave_apart(self, connection: Connection) -> None:
+        self.apart.pop(connection, None)
+        if not self.apart:
+            self.apart = {}  # an emptied dict keeps its table, and there are many rooms
+
+    def look_at(self, connection: Connection) -> None:
+        if isinstance(self.onlookers, frozenset):
+            self.onlookers = set()
+        self.onlookers.add(connection)
+
+    def look_away(self, connection: Connection) -> None:
+        if isinstance(self.onlookers, set):
+            self.onlookers.discard(connection)
+
     def forget(self, connection: Connection) -> None:
         """Takes a connection out of every role."""
         self.listeners.discard(connection)
-        self.apart.pop(connection, None)
-        self.onlookers.discard(connection)
+        self.leave_apart(connection)
+        self.look_away(connection)
 
     def close(self) -> None:
         """Ends what the room has running."""
-        self.typists.clear()
+        if self.typists is not None:
+            self.typists.clear()
         if self.filling is not None:
             self.filling.cancel()
 
@@ -82,13 +105,25 @@ class LocalTenant:
     users: dict[UUID, set[Connection]] = field(default_factory=dict)
     by_external_id: dict[str, UUID] = field(default_factory=dict)
     overheard: Overheard = field(default_factory=Overheard)
+    told: Told = field(default_factory=Told)
     mending: set[UUID] = field(default_factory=set)
     # When hints last said whom a user blocks (the loop's clock): what was read of the database before is older.
     blocks_changed_at: dict[UUID, float] = field(default_factory=dict)
+    connection_count: int = 0
+    commands: TokenBucket = field(default_factory=tenant_bucket)
+    # Of the users who gave commands here; theirs go with their last connection.
+    commands_of: dict[UUID, TokenBucket] = field(default_factory=dict)
 
     @property
     def connections(self) -> Iterable[Connection]:
         return (connection for connections in self.users.values() for connection in connections)
+
+    def may_ask(self, user_id: UUID) -> bool:
+        """Takes one command of a user from what they, and the tenant, may ask."""
+        bucket = self.commands_of.get(user_id)
+        if bucket is None:
+            bucket = self.commands_of[user_id] = user_bucket()
+        return bucket.take() and self.commands.take()
 
     def set_blocked(self, user_id: UUID, blocked: frozenset[UUID], *, read_at: float) -> None:
         """What the database said, unless a hint has said something since it was asked."""

@@ -1,24 +1,19 @@
-"""The regular duties of a process with sockets: renewing presence, announcing who went offline, ending sockets
-whose credentials no longer hold."""
+"""The regular duties of a process with sockets: ending those whose credentials no longer hold, counting those that the
+tenants have elsewhere."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import redis
-from django.conf import settings
 from django.utils import timezone
 
-from messagecore.kernel import wire
-from messaging.services import reading
-from realtime.broker import publisher
+from messaging.ports import presence_reader
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
 from realtime.hub import REFUSED, Hub
-from realtime.presence import SWEEP_EVERY_S, PresenceStore
-from realtime.protocol import frames, hints
-from tenants.cards import TenantCard
+from realtime.limits import Door
 from tenants.services.authentication import KeyStanding, is_revoked, key_standings
 
 logger = logging.getLogger(__name__)
@@ -27,23 +22,24 @@ CREDENTIALS_EVERY_S = 1.5
 """A key may be believed for CACHE_SECONDS after its revocation (tenants.services.authentication), and let one more
 socket in at the end of them; together with that this keeps the promise of 5 s."""
 
+COUNT_EVERY_S = 3.0
+
 TENANT_INACTIVE = 4011
 
 
 class Watch:
     """Starts with the process and ends with it."""
 
-    def __init__(self, hub: Hub, presence: PresenceStore) -> None:
+    def __init__(self, hub: Hub, door: Door) -> None:
         self._hub = hub
-        self._presence = presence
+        self._door = door
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(_every(settings.PRESENCE_LEASE_SECONDS / 3, self.renew_presence, at_once=True)),
-            loop.create_task(_every(SWEEP_EVERY_S, self.announce_offline)),
             loop.create_task(_every(CREDENTIALS_EVERY_S, self.end_refused)),
+            loop.create_task(_every(COUNT_EVERY_S, self.count_elsewhere)),
         ]
 
     async def stop(self) -> None:
@@ -51,26 +47,13 @@ class Watch:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def renew_presence(self) -> None:
-        leases = [
-            (tenant.card.id, user_id, connection.id)
-            for tenant in self._hub.tenants.values()
-            for user_id, connections in tenant.users.items()
-            for connection in connections
-        ]
-        await self._presence.heartbeat(leases)
-        # Who left while that was under way was made alive again: forgotten once more, lest they be ghosts for a lease.
-        connected = {connection.id for tenant in self._hub.tenants.values() for connection in tenant.connections}
-        for tenant_id, user_id, connection_id in leases:
-            if connection_id not in connected:
-                await self._presence.disconnected(tenant_id, user_id, connection_id)
-
-    async def announce_offline(self) -> None:
-        for tenant in list(self._hub.tenants.values()):
-            for user_id in await self._presence.sweep(tenant.card.id):
-                # Whoever came back in this moment is announced by the process that has them.
-                if not await self._presence.online_among(tenant.card.id, [user_id]):
-                    await announce_presence(tenant.card, user_id, "offline")
+    async def count_elsewhere(self) -> None:
+        """Learns how many connections the tenants of this process have in others, for the plans' limits."""
+        counts = await asyncio.to_thread(_count, list(self._hub.tenants))
+        here = {tenant_id: tenant.connection_count for tenant_id, tenant in self._hub.tenants.items()}
+        self._door.hear_elsewhere(
+            {tenant_id: max(0, count - here.get(tenant_id, 0)) for tenant_id, count in counts.items()}
+        )
 
     async def end_refused(self) -> None:
         """Closes what a revoked or expired key, a suspended tenant or revoked tokens let in."""
@@ -89,6 +72,10 @@ class Watch:
                 _end_if_refused(connection, standings.get(connection.key_id))
 
 
+def _count(tenant_ids: Sequence[UUID]) -> dict[UUID, int]:
+    return {tenant_id: presence_reader().connection_count(tenant_id) for tenant_id in tenant_ids}
+
+
 def _end_if_refused(connection: Connection, standing: KeyStanding | None) -> None:
     if standing is None or not standing.is_valid:
         connection.disconnect(REFUSED, "the API key was revoked or has expired", reconnect=False)
@@ -96,21 +83,6 @@ def _end_if_refused(connection: Connection, standing: KeyStanding | None) -> Non
         connection.disconnect(TENANT_INACTIVE, "the tenant is not active", reconnect=False)
     elif is_revoked(connection.token_issued_at, standing.tokens_valid_after):
         connection.disconnect(REFUSED, "the token was revoked", reconnect=False)
-
-
-async def announce_presence(tenant: TenantCard, user_id: UUID, status: str) -> None:
-    """Tells the onlookers of the user's conversations, in every process."""
-    known = await read_in_database_thread(reading.presence_audience, tenant, user_id)
-    if known is None:
-        return
-    data = {
-        "userId": str(user_id),
-        "externalUserId": known.external_user_id,
-        "status": status,
-        "lastSeen": wire.timestamp(timezone.now()),
-    }
-    hint = hints.PresenceHint(user_id, known.conversation_ids, frames.event("user_presence", data))
-    publisher().publish(tenant.id, hints.encode(hint))
 
 
 async def _every(seconds: float, duty: Callable[[], Awaitable[None]], *, at_once: bool = False) -> None:

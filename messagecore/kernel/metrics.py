@@ -21,6 +21,11 @@ FRAMES_DROPPED = Counter("messagecore_frames_dropped_total", "Ephemeral frames d
 GAPS_CLOSED = Counter("messagecore_gaps_closed_total", "Events that were read from the database because no hint came")
 HINTS_PUBLISHED = Counter("messagecore_hints_published_total", "Announcements handed to Redis")
 HINTS_LOST = Counter("messagecore_hints_lost_total", "Announcements that Redis did not take")
+PRESENCE_ANNOUNCED = Counter("messagecore_presence_announced_total", "Users whose presence watchers were told of")
+PRESENCE_REBUILDS = Counter(
+    "messagecore_presence_rebuilds_total", "Times that a tenant's presence was written anew because the store lost it"
+)
+PRESENCE_REAPED = Counter("messagecore_presence_reaped_total", "Processes whose users were taken off after their lease")
 THREADS_BUSY = Gauge("messagecore_web_threads_busy", "Request threads in use", multiprocess_mode="livesum")
 REQUESTS_WAITING = Gauge(
     "messagecore_web_requests_waiting", "Requests waiting for a thread", multiprocess_mode="livesum"

@@ -8,6 +8,8 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef
 from django.utils import timezone
 
 from messagecore.kernel import wire
@@ -162,19 +164,22 @@ def participants_of(tenant: TenantCard, conversation_id: UUID, *, limit: int) ->
         return list(rows.values_list("user_id", "user__external_user_id")[:limit])
 
 
+PRESENCE_CONVERSATIONS = 2000
+"""Conversations of a user whose onlookers are told of their presence: those that they joined last."""
+
+
 @dataclass(frozen=True, slots=True)
 class PresenceAudience:
-    """Whom a user's presence concerns: the conversations that they are in."""
+    """Whom a user's presence concerns: who looks at these conversations."""
 
-    external_user_id: str
+    external_user_id: str | None
     conversation_ids: tuple[UUID, ...]
 
 
-def presence_audience(tenant: TenantCard, user_id: UUID) -> PresenceAudience | None:
-    """None for a user who is gone."""
+def presence_audiences(tenant: TenantCard, user_ids: Sequence[UUID]) -> dict[UUID, PresenceAudience]:
+    """One statement; users who are gone are left out. For each user an index scan of their memberships."""
+    theirs = Participant.objects.filter(user_id=OuterRef("pk")).order_by("-joined_at", "-id")
+    latest = ArraySubquery(theirs.values("conversation_id")[:PRESENCE_CONVERSATIONS])
     with tenant_scope(tenant):
-        external_id = User.objects.filter(pk=user_id).values_list("external_user_id", flat=True).first()
-        if external_id is None:
-            return None
-        ids = Participant.objects.filter(user_id=user_id).values_list("conversation_id", flat=True)
-        return PresenceAudience(external_id, tuple(ids))
+        rows = User.objects.filter(pk__in=user_ids).values_list("pk", "external_user_id", latest)
+        return {user_id: PresenceAudience(external_id, tuple(ids)) for user_id, external_id, ids in rows}

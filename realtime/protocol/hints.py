@@ -49,12 +49,20 @@ class TypingHint:
 
 
 @dataclass(frozen=True, slots=True)
-class PresenceHint:
+class PresenceChange:
     """A user's presence changed; `conversation_ids` are those whose onlookers may care."""
 
     user_id: UUID
     conversation_ids: tuple[UUID, ...]
     frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceHint:
+    """Users whose presence changed, each once. Of what is said of a user the one with the highest number is true."""
+
+    number: int
+    changes: tuple[PresenceChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,8 @@ def encode(hint: Hint) -> bytes:
             header = f"t {hint.conversation_id.hex} {hint.user_id.hex} {int(hint.is_typing)}"
             return f"{header}\n{hint.external_user_id}".encode()
         case PresenceHint():
-            header = f"p {hint.user_id.hex} {_joined(hint.conversation_ids)}"
+            lines = (f"{one.user_id.hex} {_joined(one.conversation_ids)} {one.frame}" for one in hint.changes)
+            return "\n".join((f"p {hint.number}", *lines)).encode()
         case UserHint():
             header = f"u {hint.user_id.hex}"
         case OnlookersHint():
@@ -139,8 +148,8 @@ def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
                 return LeftHint(UUID(conversation), int(after_seq), UUID(user), frame)
             case "t", [conversation, user, is_typing]:
                 return TypingHint(UUID(conversation), UUID(user), frame, is_typing == "1")
-            case "p", [user, conversations]:
-                return PresenceHint(UUID(user), _split(conversations), frame)
+            case "p", [number]:
+                return PresenceHint(int(number), tuple(map(_presence_change, frame.split("\n"))) if frame else ())
             case "u", [user]:
                 return UserHint(UUID(user), frame)
             case "o", [conversation]:
@@ -152,6 +161,11 @@ def decode(payload: bytes) -> Hint | None:  # noqa: PLR0911 - one return a kind
     except ValueError:
         return None
     return None
+
+
+def _presence_change(line: str) -> PresenceChange:
+    user, conversations, frame = line.split(" ", 2)
+    return PresenceChange(UUID(user), _split(conversations), frame)
 
 
 def _joined(ids: Sequence[UUID]) -> str:

@@ -19,6 +19,7 @@ from realtime.protocol.hints import (
     JoinedHint,
     LeftHint,
     OnlookersHint,
+    PresenceChange,
     PresenceHint,
     TypingHint,
     UserHint,
@@ -151,7 +152,9 @@ HINTS: st.SearchStrategy[Hint] = st.one_of(
     st.builds(JoinedHint, st.uuids(), SEQ, st.none() | WORD, IDS, TEXT),
     st.builds(LeftHint, st.uuids(), SEQ, st.uuids(), TEXT),
     st.builds(TypingHint, st.uuids(), st.uuids(), WORD, st.booleans()),
-    st.builds(PresenceHint, st.uuids(), IDS, TEXT),
+    st.builds(
+        PresenceHint, SEQ, st.lists(st.builds(PresenceChange, st.uuids(), IDS, WORD), min_size=1, max_size=3).map(tuple)
+    ),
     st.builds(UserHint, st.uuids(), TEXT),
     st.builds(OnlookersHint, st.uuids(), TEXT),
     st.builds(ExpelledHint, st.uuids(), WORD),
