@@ -166,7 +166,7 @@ class Comparison:
             if connection not in tenant.users.get(user_id, ()):
                 continue
             for conversation_id, last_seq in changes.departed.items():
-                if conversation_id in known[connection] & connection.conversations - meanwhile.keys():
+                if conversation_id in known[connection] & connection.conversations.keys() - meanwhile.keys():
                     self._mend_departure(tenant, connection, tenant.rooms[conversation_id], last_seq)
             for arrival in changes.arrived:
                 if meanwhile.get(arrival.conversation_id, 0) <= arrival.after_seq:

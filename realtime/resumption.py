@@ -67,7 +67,11 @@ class Resumption:
         await self._announce()
         await self._catch_up.reached({id_: claim.position.last_seq for id_, claim in self._claims.items()})
         memberships = await self._tell_state()
-        resumed = {name: {"seq": seq, "complete": False, "reason": "removed"} for name, seq in self._lost.items()}
+        resumed = {
+            name: {"seq": seq, "complete": False, "reason": "removed"}
+            for name, seq in self._lost.items()
+            if not self._is_back(name)
+        }
         for conversation_id, claim in self._claims.items():
             if conversation_id not in self._connection.conversations:
                 resumed |= {name: {"seq": claim.seq, "complete": False, "reason": "removed"} for name in claim.names}
@@ -134,10 +138,16 @@ class Resumption:
         room = self._tenant.rooms[position.conversation_id]
         self._hub.fill(self._tenant, room, up_to=position.last_seq)
 
-    def _remove(self, name: str) -> None:
-        """Where the hub still believes in the membership, the log's own event will say that it ended."""
+    def _is_back(self, name: str) -> bool:
+        """Whether the user was let in again since: `conversation_created` has said so."""
         conversation_id = find_uuid(name) or self._tenant.by_external_id.get(name)
-        if conversation_id is None or conversation_id in self._connection.conversations:
+        return conversation_id in self._connection.conversations
+
+    def _remove(self, name: str) -> None:
+        """At once, also where the hub has not heard of it: the log's own event would come behind a gap."""
+        connection, tenant = self._connection, self._tenant
+        conversation_id = find_uuid(name) or tenant.by_external_id.get(name)
+        if conversation_id is None:
             return
         removed = {
             "conversationId": str(conversation_id),
@@ -145,7 +155,12 @@ class Resumption:
             "reason": "removed",
             "timestamp": wire.timestamp(timezone.now()),
         }
-        self._connection.deliver(frames.event("conversation_removed", removed))
+        frame = frames.event("conversation_removed", removed)
+        if conversation_id in connection.conversations:
+            cursor = tenant.rooms[conversation_id].cursor
+            self._hub.leave(tenant, connection, conversation_id, frame, at_seq=cursor)
+        elif conversation_id not in connection.departures:  # or told a moment ago, while the positions were read
+            connection.deliver(frame)
 
     async def _announce(self) -> None:
         """Shows the conversations that the client did not name; each goes on from where it was shown."""

@@ -2,12 +2,16 @@
 let go of in time, nothing that a client sends is an exception in the log, and every close says why."""
 
 import asyncio
-from typing import Any
+import random
+from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Close, Frame, Opcode
 
 from realtime.protocol import frames
+
+FINISH_WITHIN_S = 5.0
+"""When the process ends: a command that is being done has this long."""
 
 GIVE_UP_AFTER_S = 3.0
 """After a close, what the client did not take by then is thrown away."""
@@ -16,10 +20,28 @@ BAD_FRAMES, RESTARTING = 4013, 1012
 TOO_BIG = 1009
 
 
+SCOPE_KEY = "messagecore.socket"
+"""In a scope's `extensions`: the SocketTransport of the connection, for who writes past ASGI's `send`."""
+
+RECONNECTS_PER_SECOND = 500
+"""How fast the clients of a process that ends are told to come back to the others."""
+
+
 class SocketTransport(WebSocketsSansIOProtocol):
     """Knows ASGI messages with `urgent`: they do not wait for the client to read what came before."""
 
     _giving_up: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queue: Any = Inbox()
+
+    def write_now(self, frame: str) -> bool:
+        """Writes a text frame at once, unless the client is behind or gone: then False, and nothing was done."""
+        if self.disconnected or self.close_sent or not self.writable.is_set():
+            return False
+        self.transport.write(_serialized(frame))
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._giving_up is not None:
@@ -36,15 +58,31 @@ class SocketTransport(WebSocketsSansIOProtocol):
         if message.pop("urgent", False):
             self.writable.set()
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            # Nobody asks for the handshake again, and idle connections are many.
+            del self.request, self.response
 
     async def run_asgi(self) -> None:
+        extensions: dict[str, Any] = cast("dict[str, Any]", self.scope["extensions"])
+        extensions[SCOPE_KEY] = self
         await super().run_asgi()
         self._give_up_soon()
 
     def shutdown(self) -> None:
-        if self.handshake_complete and not self.close_sent:
-            self.transport.write(_text(frames.disconnecting(RESTARTING, "the server is restarting", reconnect=True)))
-        super().shutdown()
+        """The process is to end: the application finishes what it is doing, says so to the client, and closes. What
+        takes too long is closed without it."""
+        if not self.handshake_complete or self.close_sent:
+            super().shutdown()
+        elif self._giving_up is None:
+            spread_ms = 1000 * len(self.connections) // RECONNECTS_PER_SECOND
+            after_ms = random.randint(0, max(1000, spread_ms))  # noqa: S311 - to spread clients
+            self.queue.put_nowait({"type": "websocket.restarting", "reconnect_after_ms": after_ms})
+            self._giving_up = self.loop.call_later(FINISH_WITHIN_S, self._close_unfinished)
+
+    def _close_unfinished(self) -> None:
+        self._giving_up = None
+        if not self.close_sent and not self.disconnected:
+            super().shutdown()
         self._give_up_soon()
 
     def keepalive_timeout(self) -> None:
@@ -90,6 +128,44 @@ class SocketTransport(WebSocketsSansIOProtocol):
     def _give_up_soon(self) -> None:
         if not self.disconnected and self._giving_up is None:
             self._giving_up = self.loop.call_later(GIVE_UP_AFTER_S, self.transport.abort)
+
+
+class Inbox:
+    """asyncio.Queue as far as it is needed here, for one reader, without its four deques."""
+
+    __slots__ = ("_messages", "_waiter")
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put_nowait(self, message: Any) -> None:
+        self._messages.append(message)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> Any:
+        while not self._messages:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._messages.pop(0)
+
+    def empty(self) -> bool:
+        return not self._messages
+
+
+_last_serialized = ("", b"")
+
+
+def _serialized(frame: str) -> bytes:
+    """An event goes to many sockets, one after the other: the bytes of the last frame are kept."""
+    global _last_serialized  # noqa: PLW0603 - a cache of one
+    if _last_serialized[0] is not frame:
+        _last_serialized = (frame, _text(frame))
+    return _last_serialized[1]
 
 
 def _text(frame: str) -> bytes:

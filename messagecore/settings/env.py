@@ -70,6 +70,9 @@ class Environment:
     presence_lease_seconds: int
     presence_grace_seconds: int
     socket_authenticate_seconds: int
+    socket_commands_of_tenant: int
+    socket_waiting_per_address: int
+    socket_queues_mib: int
     base_domain: str
     allowed_hosts: tuple[str, ...]
     trusted_origins: tuple[str, ...]
@@ -112,6 +115,9 @@ def read_environment() -> Environment:
         presence_lease_seconds=_integer("PRESENCE_LEASE_SECONDS", 45, minimum=3),
         presence_grace_seconds=_integer("PRESENCE_GRACE_SECONDS", 15),
         socket_authenticate_seconds=_integer("SOCKET_AUTHENTICATE_SECONDS", 10, minimum=1),
+        socket_commands_of_tenant=_integer("SOCKET_COMMANDS_OF_TENANT", 20_000, minimum=1),
+        socket_waiting_per_address=_integer("SOCKET_WAITING_PER_ADDRESS", 2000, minimum=1),
+        socket_queues_mib=_integer("SOCKET_QUEUES_MIB", 256, minimum=16),
         base_domain=_text("MESSAGECORE_BASE_DOMAIN", "localhost").lower(),
         allowed_hosts=_listed("ALLOWED_HOSTS"),
         trusted_origins=_listed("CSRF_TRUSTED_ORIGINS"),

@@ -227,8 +227,8 @@ def test_an_error_of_the_contract_keeps_its_status(status: int, codes: str) -> N
 
 def test_only_these_errors_pass_by_themselves() -> None:
     retryable = [code for code, error in ERRORS.items() if error["retryable"]]
-    named = "rate_limited resume_in_progress service_unavailable slow_mode too_many_frames"
-    assert sorted(retryable) == named.split()
+    limits = "connection_quota_exceeded rate_limited slow_mode too_many_connections too_many_frames"
+    assert sorted(retryable) == sorted([*limits.split(), "resume_in_progress", "service_unavailable"])
 
 
 def test_close_codes_say_whether_to_reconnect() -> None:

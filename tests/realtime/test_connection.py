@@ -46,7 +46,6 @@ async def wire() -> Wire:
 @pytest.fixture
 async def connection(wire: Wire) -> Any:
     made = Connection("c", wire.send, max_frames=5, max_bytes=1000)
-    made.start()
     yield made
     await made.finish()
 

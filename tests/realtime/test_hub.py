@@ -35,7 +35,9 @@ class Listener(Connection):
     """A connection that keeps what it is told."""
 
     def __init__(self, user_id: UUID) -> None:
-        super().__init__(str(uuid4()), self._drop, max_frames=10_000, max_bytes=10**9)
+        super().__init__(
+            str(uuid4()), self._drop, max_frames=10_000, max_bytes=10**9, write_now=lambda frame: True
+        )
         self.tenant, self.user_id = CARD, user_id
         self.open("{}")
         self.seen: list[tuple[str, int]] = []
@@ -358,7 +360,7 @@ async def test_everything_is_let_go_when_the_last_socket_is(log_box: Any) -> Non
         hub.detach(listener)
         hub.detach(listener)
     assert hub.tenants == {}
-    assert all(listener.conversations == listener.looking_at == set() for listener in listeners)
+    assert all(listener.conversations == {} and listener.looking_at == set() for listener in listeners)
 
 
 @pytest.mark.logs_errors
