@@ -1,10 +1,10 @@
-"""`/users/{id}/notification-preferences`, and `/users/{id}/presence`."""
+"""`/users/{id}/notification-preferences`."""
 
 from typing import Any
 
 from messagecore.kernel.api.operations import Call, operation
-from messaging import ports, rendering
-from messaging.access import find_acting_user, get_user, require_self_or_integrator
+from messaging import rendering
+from messaging.access import get_user, require_self_or_integrator
 from messaging.models import User
 from messaging.services import preferences as services
 from tenants.api.views import TenantView
@@ -42,23 +42,3 @@ class UserNotificationPreferences(TenantView):
     def patch(self, call: Call, userId: str) -> dict[str, Any]:  # noqa: N803
         user = _own(call.caller, userId)
         return rendering.render_preferences(services.change_preferences(user=user, change=call.body, now=call.now))
-
-
-class UserPresence(TenantView):
-    @operation(
-        "getUserPresence",
-        summary="Read whether a user is there",
-        tag="Users",
-        response="UserPresence",
-        errors=("user_not_found",),
-        scope="users:read",
-    )
-    def get(self, call: Call, userId: str) -> dict[str, Any]:  # noqa: N803
-        find_acting_user(call.caller)
-        user = get_user(userId)
-        found = ports.presence_reader().presence_of(call.caller.tenant.id, [user.id])[user.id]
-        return {
-            "userId": str(user.id),
-            "externalUserId": user.external_user_id,
-            **rendering.render_presence(found),
-        }

@@ -14,7 +14,10 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
+from messaging.models import User
+from messaging.ports import FixedPresence
 from messaging.tasks import index_messages, sweep_outbox
+from tenants.scope import tenant_scope
 from tests.accounts import Account, draft, drop_account, open_test_account, platform_api
 from tests.api import Api
 from tests.isolation.test_routes import ROUTES, Route
@@ -95,6 +98,13 @@ def _may_use_the_database(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _some_are_online(_may_use_the_database: None, scenes: tuple[Scene, Scene], presence: FixedPresence) -> None:
+    for scene in scenes:
+        with tenant_scope(scene.account):
+            presence.online.update(User.objects.values_list("id", flat=True)[: scene.size])
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The statements of one page for the integrator and for a user (None: no user may ask), and what to ask for.
@@ -130,6 +140,7 @@ BUDGETS: dict[str, Budget] = {
     "listConversationBans": Budget(4, None, {"limit": 100}),
     "listFilters": Budget(3, None, {"limit": 100}),
     "listHeldMessages": Budget(3, None, {"limit": 100}),
+    "listOnlineUsers": Budget(3, 4, {"limit": 100}),
     "listReports": Budget(6, None, {"limit": 100}),
     "listImports": Budget(3, None, {"limit": 100}),
     "listImportFailures": Budget(4, None, {"limit": 100}),
@@ -144,8 +155,8 @@ HOLDING: dict[str, Budget] = {
     "getConversation": Budget(5, 9, rows=lambda data: data["participants"]),
 }
 
-MAKING = {"upsertUsers"}
-"""Lists that answer a write: what they cost stands in `test_query_budgets.py`."""
+MAKING = {"upsertUsers", "queryPresence"}
+"""Lists that answer a body: what they cost stands in `test_query_budgets.py` and `test_presence_api.py`."""
 
 BY_ID = {route.operation.operation_id: route for route in ROUTES}
 
