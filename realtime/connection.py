@@ -96,8 +96,9 @@ class Connection:
         self.looking_at: frozenset[UUID] = frozenset()
         # Where each conversation stood that the user was taken out of since: what is older is not news.
         self.departures: dict[UUID, int] = {}
-        # Conversations whose events wait until the client says from where it wants them; None: nothing waits.
-        self.held_back: set[UUID] | None = None
+        # Conversations whose events wait until the client says from where it wants them; None: nothing waits. With each
+        # the frame that announces it, if the user came into it meanwhile.
+        self.held_back: dict[UUID, str | None] | None = None
         # While the hub reads the memberships: what hints said of them in that moment, by the seq of its event.
         self.meanwhile: dict[UUID, int] | None = None
         # Whose messages this user does not want to see.

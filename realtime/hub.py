@@ -91,6 +91,7 @@ class Hub:
         tenant = self.tenants.setdefault(card.id, LocalTenant(card))
         tenant.card = card
         meanwhile = connection.meanwhile = {}
+        connection.held_back = {}
         tenant.users.setdefault(connection.user_id, set()).add(connection)
         tenant.connection_count += 1
         metrics.CONNECTIONS.inc()
@@ -98,12 +99,10 @@ class Hub:
         started_at = asyncio.get_running_loop().time()
         standing = await read_in_database_thread(reading.standing, card, connection.user_id)
         tenant.set_blocked(connection.user_id, standing.blocked, read_at=started_at)
-        held_back = set()
         for position in standing.positions:
             conversation_id = position.conversation_id
             left_since = meanwhile.get(conversation_id, 0) > position.last_seq
             if conversation_id not in connection.conversations and not left_since:
-                held_back.add(conversation_id)
                 self.listen(
                     tenant,
                     connection,
@@ -112,20 +111,22 @@ class Hub:
                     after_seq=self._caught_up_seq(tenant, position),
                     held_back=True,
                 )
-        connection.held_back = held_back
         connection.meanwhile = None
 
     def release(self, connection: Connection) -> None:
         """Lets a connection hear what its conversations still hold back: the client does not resume."""
-        held_back, connection.held_back = connection.held_back or (), None
-        for conversation_id in held_back:
+        held_back, connection.held_back = connection.held_back or {}, None
+        for conversation_id, created in held_back.items():
+            if created is not None:
+                connection.deliver(created)
+                metrics.DELIVERIES.labels("conversation_created").inc()
             self.release_room(connection, conversation_id)
 
     def release_room(self, connection: Connection, conversation_id: UUID, *, after_seq: int | None = None) -> None:
         """Lets it hear one conversation, from `after_seq` on instead of from where it began."""
         tenant = self.tenant_of(connection)
         if connection.held_back is not None:
-            connection.held_back.discard(conversation_id)
+            connection.held_back.pop(conversation_id, None)
         room = None if tenant is None else tenant.rooms.get(conversation_id)
         if tenant is None or room is None or conversation_id not in connection.conversations:
             return
@@ -211,6 +212,8 @@ class Hub:
         if not held_back:
             self.place(tenant, room, connection, after_seq)
             return
+        assert connection.held_back is not None
+        connection.held_back.setdefault(room.id)
         room.apart[connection] = after_seq
         if after_seq > room.cursor:
             self.fill(tenant, room, up_to=after_seq)
@@ -240,7 +243,7 @@ class Hub:
         connection.conversations.pop(conversation_id, None)
         connection.looking_at -= {conversation_id}
         if connection.held_back is not None:
-            connection.held_back.discard(conversation_id)
+            connection.held_back.pop(conversation_id, None)
         room = tenant.rooms.get(conversation_id)
         if room is not None:
             room.forget(connection)
@@ -320,10 +323,16 @@ class Hub:
     ) -> None:
         """Tells a connection of a conversation that it did not know, and lets it hear what comes after `after_seq`."""
         is_stale = after_seq < connection.departures.get(conversation_id, 0)
-        if conversation_id not in connection.conversations and not is_stale:
+        if conversation_id in connection.conversations or is_stale:
+            return
+        held_back = connection.held_back is not None
+        if connection.held_back is not None:
+            # The client may hold some of it and resume: then it is no news.
+            connection.held_back[conversation_id] = frame
+        else:
             connection.deliver(frame)
             metrics.DELIVERIES.labels("conversation_created").inc()
-            self.listen(tenant, connection, conversation_id, external_id, after_seq=after_seq)
+        self.listen(tenant, connection, conversation_id, external_id, after_seq=after_seq, held_back=held_back)
 
     def _on_left(self, tenant: LocalTenant, hint: LeftHint) -> None:
         """The log's own `participant_removed` ends the membership, at its place in the order (`_on_membership`). The

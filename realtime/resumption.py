@@ -104,13 +104,7 @@ class Resumption:
                 claim.seq = min(claim.seq, seq)
             else:
                 self._claims[position.conversation_id] = _Claim([name], position, seq)
-        # What was announced on this very connection while it waited is known.
-        told = self._connection.held_back
-        self._unnamed = [
-            conversation_id
-            for conversation_id in by_id
-            if conversation_id not in self._claims and (told is None or conversation_id in told)
-        ]
+        self._unnamed = [conversation_id for conversation_id in by_id if conversation_id not in self._claims]
 
     def _place(self, claim: _Claim) -> None:
         position = claim.position

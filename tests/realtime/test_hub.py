@@ -432,3 +432,40 @@ async def test_a_comparison_that_was_read_before_a_block_does_not_undo_it(log_bo
     assert listener.blocked == {eve}
     await hub.comparison.compare_all()
     assert listener.blocked == {eve}
+
+
+# --- resuming -------------------------------------------------------------------------------------------------------
+
+
+async def test_who_comes_in_while_it_is_let_in_is_not_told_before_it_resumes(log_box: Any) -> None:
+    """They hold the beginning of the conversation: that they are in it again is no news, and nothing comes twice."""
+    log = log_box.log = Log()
+    ann = uuid4()
+    for _ in range(3):
+        log.append()
+    hub = Hub()
+    listener = Listener(ann)
+    await hub.attach(listener, CARD)
+    for payload in log.add(ann):  # 4
+        hub.receive(CARD.id, payload)
+    await settle()
+    assert listener.seen == []
+    hub.release_room(listener, ROOM, after_seq=1)
+    await settle()
+    assert listener.seen == [("new_message", 2), ("new_message", 3), ("participant_added", 4)]
+    hub.receive(CARD.id, log.append())
+    assert listener.seqs == [2, 3, 4, 5]
+
+
+async def test_who_comes_in_meanwhile_and_does_not_resume_is_told_then(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.append()
+    hub = Hub()
+    listener = Listener(ann)
+    await hub.attach(listener, CARD)
+    for payload in log.add(ann):
+        hub.receive(CARD.id, payload)
+    hub.release(listener)
+    await settle()
+    assert listener.seen == [("conversation_created", 0), ("participant_added", 2)]
