@@ -30,7 +30,7 @@ def main() -> None:
         ws_max_size=2 * 1024 * 1024,
         ws_ping_interval=20,
         ws_ping_timeout=20,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=env.socket_deflate,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -40,7 +40,11 @@ class SocketTransport(WebSocketsSansIOProtocol):
         """Writes a text frame at once, unless the client is behind or gone: then False, and nothing was done."""
         if self.disconnected or self.close_sent or not self.writable.is_set():
             return False
-        self.transport.write(_serialized(frame))
+        if self.conn.extensions:
+            self.conn.send_text(frame.encode())
+            self.transport.write(b"".join(self.conn.data_to_send()))
+        else:
+            self.transport.write(_serialized(frame))
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
