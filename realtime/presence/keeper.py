@@ -91,7 +91,7 @@ class Roster:
         """Some of what is unsaid, which counts as said from now on."""
         users = list(islice(self.unsaid, USERS_AT_ONCE))
         self.reports += 1
-        this = f"{self.connection_count} {self.reports}" if self.users else ""
+        this = f"{self.connection_count} {self.reports}"
         said = [UserReport(user_id, self.status_of(user_id), self.unsaid.pop(user_id)) for user_id in users]
         return Report(self.card.id, self.said, this, said)
 
@@ -121,6 +121,7 @@ class PresenceKeeper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.say()
+        await self._leave([roster for roster in self._rosters.values() if not roster.users])
 
     # --- what happens here ------------------------------------------------------------------------------------------
 
@@ -241,8 +242,12 @@ class PresenceKeeper:
         if self._now() >= self._since_at:
             await self._keep_since()
         for start in range(0, len(tenant_ids), TENANTS_AT_ONCE):
-            rosters = [roster for one in tenant_ids[start : start + TENANTS_AT_ONCE] if (roster := self._needed(one))]
+            some = tenant_ids[start : start + TENANTS_AT_ONCE]
+            known = [roster for tenant_id in some if (roster := self._rosters.get(tenant_id)) is not None]
+            over = [roster for roster in known if roster.is_done and self._now() > roster.needed_until]
+            rosters = [roster for roster in known if roster not in over]
             try:
+                await self._leave(over)
                 await self._beat(rosters)
             except (redis.RedisError, OSError) as error:
                 for roster in rosters:
@@ -250,9 +255,8 @@ class PresenceKeeper:
                 logger.warning("presence waits for Redis: %s", error)
 
     async def _beat(self, rosters: Sequence[Roster]) -> None:
-        asking = [roster for roster in rosters if roster.users or not roster.is_whole]
-        known = await self.store.heartbeat([roster.card.id for roster in asking]) if asking else []
-        for roster, report in zip(asking, known, strict=True):
+        known = await self.store.heartbeat([roster.card.id for roster in rosters])
+        for roster, report in zip(rosters, known, strict=True):
             if report != roster.said or not roster.is_whole:
                 await self._say_all(roster, known=report)
         for roster in rosters:
@@ -281,13 +285,13 @@ class PresenceKeeper:
             self._since_at = self._now() + AGAIN_AFTER_S
             logger.warning("presence is not kept: %s", error)
 
-    def _needed(self, tenant_id: UUID) -> Roster | None:
-        """Forgets a tenant whose last connection is gone, and whose loss has been told."""
-        roster = self._rosters.get(tenant_id)
-        if roster is None or not roster.is_done or self._now() <= roster.needed_until:
-            return roster
-        del self._rosters[tenant_id]
-        return None
+    async def _leave(self, rosters: Sequence[Roster]) -> None:
+        """Forgets tenants whose last connection is gone, and of whom all is told; so does the store, now or when the
+        lease is over."""
+        for roster in rosters:
+            del self._rosters[roster.card.id]
+        with suppress(redis.RedisError, OSError):
+            await self.store.report([Report(roster.card.id, roster.said, "", ()) for roster in rosters])
 
     @staticmethod
     def _beat_s() -> float:

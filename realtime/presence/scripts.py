@@ -15,7 +15,7 @@ The keys share a hash tag, so that they live on one node of a cluster, and every
 An entry is what is shown (`O` online, `A` away, `-` neither), what watchers were told (`?`: nobody knows), and the
 places: for each process that has the user its twelve letters and `O` or `A`.
 
-All of them go by themselves when no process speaks of the tenant any more: `seen` after SEEN_DAYS, the others after a
+All of them go by themselves when no process speaks of the tenant any more: `seen` after SEEN_S, the others after a
 multiple of the lease; those from which the users of a dead process are found outlive those in which they are.
 
 The clock is the store's own, so that processes need not agree about the time; tests pass theirs.
@@ -31,7 +31,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-SEEN_DAYS = 90
+SEEN_S = 90 * 86400
 PROCESS_NAME_LENGTH = 12
 
 
@@ -73,6 +73,8 @@ class Run:
 
 async def run(client: redis.asyncio.Redis, runs: Sequence[Run]) -> list[Any]:
     """Their answers, in one round trip; another for scripts that a server which was just started does not know."""
+    if not runs:
+        return []
     pipeline = client.pipeline(transaction=False)
     for one in runs:
         one.put_into(pipeline)
@@ -165,7 +167,7 @@ end
 _KEEP = f"""
 local function keep(seconds)
   for _, name in ipairs({{USERS, ONLINE, LOST, CHANGED}}) do redis.call('EXPIRE', name, seconds) end
-  redis.call('EXPIRE', SEEN, {SEEN_DAYS * 86400})
+  redis.call('EXPIRE', SEEN, {SEEN_S})
 end
 """
 
@@ -180,7 +182,7 @@ _COMMON = ("processes", "reports", "users", "online", "lost", "changed", "seen")
 REPORT = _script(
     """
 -- What a process says of its users. ARGV: now, process, lease, grace, seconds to keep, the report before this one, this
--- report (empty: the process has nobody left), then three for each user: id; O, A or - for what they are here; the
+-- report (empty: the process serves it no longer), then three for each user: id; O, A or - for what they are here; the
 -- statuses of connections that were lost here since (=: the one that the store knows of; !: if the store has no entry,
 -- it may have forgotten it, so watchers are told whatever is true). Returns how many users changed, and whether the
 -- store knew the report before.
@@ -298,11 +300,11 @@ end
 if #answer > 4 then
   local number = math.max(now * 1000000, tonumber(redis.call('GET', CLOCK) or 0) + 1)
   answer[4] = string.format('%.0f', number)
-  redis.call('SET', CLOCK, answer[4], 'EX', {SEEN_DAYS * 86400})
+  redis.call('SET', CLOCK, answer[4], 'EX', {SEEN_S})
 end
 answer[3] = redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LIMIT', 0, 1)[1] or ''
 keep(tonumber(ARGV[4]))
-redis.call('ZREMRANGEBYSCORE', SEEN, '-inf', (now - {SEEN_DAYS * 86400}) * 1000)
+redis.call('ZREMRANGEBYSCORE', SEEN, '-inf', (now - {SEEN_S}) * 1000)
 return answer
 """,
     "processes",

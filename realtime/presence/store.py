@@ -41,7 +41,8 @@ class UserReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process says of some of its users. `before` and `this` name its reports; no `this`: nobody is left."""
+    """What a process says of some of its users. `before` and `this` name its reports; no `this`: it serves the
+    tenant no longer."""
 
     tenant_id: UUID
     before: str
