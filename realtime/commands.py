@@ -3,7 +3,8 @@ which are about the connection itself, are the consumer's."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from messaging.queries.messages import get_messages
 from messaging.rendering import render_message
 from messaging.services import messages, positions, reading, receipts
 from messaging.services.batching import send_batcher
+from messaging.services.reading import Place
 from messaging.services.sending import draft_from_body
 from realtime.broker import publisher
 from realtime.connection import Connection
@@ -24,15 +26,15 @@ from realtime.database import DatabaseError, in_database_thread, read_in_databas
 from realtime.hub import Hub
 from realtime.presence.announcing import presence_frame
 from realtime.presence.keeper import PresenceKeeper
-from realtime.protocol import hints
+from realtime.protocol import frames, hints
 from realtime.rooms import Room
 from tenants.cards import TenantCard
 from tenants.scope import tenant_scope
 
 logger = logging.getLogger(__name__)
 
-SHOWN_PRESENCE = 100
-"""Participants whose presence a newcomer to a room is told at once."""
+SHOWN_PEOPLE = 100
+"""Participants whose presence and read position somebody who begins to look at a conversation is told at once."""
 
 
 class Session:
@@ -71,7 +73,7 @@ Handler = Callable[[Session, dict[str, Any]], Awaitable[Answer]]
 async def join_conversation(session: Session, data: dict[str, Any]) -> Answer:
     room = await session.room(data["conversationId"])
     session.hub.look_at(session.connection, room)
-    asyncio.get_running_loop().call_soon(_show_presence_soon, session, room.id)
+    asyncio.get_running_loop().call_soon(_show_people_soon, session, room)
     return "joined_conversation", {
         "conversationId": str(room.id),
         "conversationExternalId": room.external_id,
@@ -82,23 +84,46 @@ async def join_conversation(session: Session, data: dict[str, Any]) -> Answer:
 _showing: set[asyncio.Task[None]] = set()
 
 
-def _show_presence_soon(session: Session, conversation_id: UUID) -> None:
-    task = asyncio.get_running_loop().create_task(_show_presence(session, conversation_id))
+def _show_people_soon(session: Session, room: Room) -> None:
+    task = asyncio.get_running_loop().create_task(_show_people(session, room))
     _showing.add(task)
     task.add_done_callback(_showing.discard)
 
 
-async def _show_presence(session: Session, conversation_id: UUID) -> None:
-    """Who of the room is online or away, as events; changes follow as they happen. What is shown is what the others who
-    look at it were told, so that nothing that is under way to them contradicts it."""
+async def _show_people(session: Session, room: Room) -> None:
+    """Up to where the others have read, and who is online or away, as events; changes follow as they happen."""
+    asked_at = timezone.now()
     try:
-        people = dict(
-            await read_in_database_thread(
-                reading.participants_of, session.tenant, conversation_id, limit=SHOWN_PRESENCE
-            )
-        )
+        places = await read_in_database_thread(reading.participants_of, session.tenant, room.id, limit=SHOWN_PEOPLE)
+    except DatabaseError as error:
+        logger.warning("the people of a conversation are not shown to a newcomer: %s", error)
+        return
+    _show_read_positions(session, room, places, asked_at)
+    await _show_presence(session, places)
+
+
+def _show_read_positions(session: Session, room: Room, places: Sequence[Place], asked_at: datetime) -> None:
+    """The events say when it was asked: what was told of somebody meanwhile is newer, and clients keep that."""
+    for place in places:
+        if place.last_read_seq > 0 and place.user_id != session.user_id:
+            read = {
+                "conversationId": str(room.id),
+                "conversationExternalId": room.external_id,
+                "userId": str(place.user_id),
+                "externalUserId": place.external_user_id,
+                "lastReadSeq": place.last_read_seq,
+                "timestamp": wire.timestamp(asked_at),
+            }
+            session.connection.put(frames.event("conversation_read", read))
+
+
+async def _show_presence(session: Session, places: Sequence[Place]) -> None:
+    """What is shown is what the others who look at the room were told, so that nothing that is under way to them
+    contradicts it."""
+    people = {place.user_id: place.external_user_id for place in places}
+    try:
         told = await session.presence.told(session.tenant.id, list(people))
-    except (DatabaseError, redis.RedisError, OSError) as error:
+    except (redis.RedisError, OSError) as error:
         logger.warning("presence is not shown to a newcomer: %s", error)
         return
     local = session.hub.tenant_of(session.connection)

@@ -157,11 +157,21 @@ def compare(tenant: TenantCard, conversation_ids: Sequence[UUID], user_ids: Sequ
         )
 
 
-def participants_of(tenant: TenantCard, conversation_id: UUID, *, limit: int) -> list[tuple[UUID, str]]:
-    """The first participants, by id and external id."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A participant, and up to where they have read."""
+
+    user_id: UUID
+    external_user_id: str
+    last_read_seq: int
+
+
+def participants_of(tenant: TenantCard, conversation_id: UUID, *, limit: int) -> list[Place]:
+    """The first participants, in order of joining."""
     with tenant_scope(tenant):
         rows = Participant.objects.filter(conversation_id=conversation_id).order_by("joined_at", "id")
-        return list(rows.values_list("user_id", "user__external_user_id")[:limit])
+        fields = ("user_id", "user__external_user_id", "last_read_seq")
+        return [Place(*row) for row in rows.values_list(*fields)[:limit]]
 
 
 PRESENCE_CONVERSATIONS = 2000

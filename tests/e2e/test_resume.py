@@ -235,3 +235,21 @@ async def test_garbage_is_refused_and_changes_nothing(world: World) -> None:
     assert seqs(socket, conversation) == []
     await resumed(socket, {conversation: 0})
     assert seqs(socket, conversation) == [1]
+
+
+async def test_who_begins_to_look_is_told_how_far_the_others_have_read(world: World) -> None:
+    """Read positions that moved while nobody looked are found again."""
+    ann, ben, eve = await world.users("ann", "ben", "eve")
+    conversation = await world.conversation(ann, ben, eve)
+    talker = await world.socket(ben, 1)
+    for number in range(3):
+        await talker.say(conversation, str(number))
+    socket, _ = await reopen(world, ann, {conversation: 0})
+    await socket.command("join_conversation", {"conversationId": conversation})
+    shown = await socket.expect("conversation_read", userId=ben["id"])
+    assert (shown["data"]["conversationId"], shown["data"]["lastReadSeq"]) == (conversation, 3)
+    await world.rest(0, **{"X-Acting-User": eve["id"]})("POST", f"/conversations/{conversation}/read", {"seq": 2})
+    heard = await socket.expect("conversation_read", userId=eve["id"])
+    assert heard["data"]["lastReadSeq"] == 2
+    assert heard["data"]["timestamp"] > shown["data"]["timestamp"]
+    assert len(socket.of_type("conversation_read")) == 2
