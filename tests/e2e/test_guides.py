@@ -221,7 +221,7 @@ const say = (text) => post("/messages/send", {
   conversationId: room, senderId: "agent-1", type: "text", content: { text },
 });
 
-await until(() => others.some(({ type }) => type === "connected"));
+await until(() => others.some(({ type }) => type === "resumed"));
 const acked = await chat.send(room, "one");
 await until(() => texts.length === 1);
 
@@ -232,7 +232,7 @@ await say("two");
 await post(`/conversations/${room}/participants`, { participantIds: ["agent-2"] });
 for (let number = 3; number <= 150; number++) await say(String(number));
 mend();
-await until(() => others.filter(({ type }) => type === "connected").length === 2);
+await until(() => others.filter(({ type }) => type === "resumed").length === 2);
 await say("last");
 await until(() => texts.at(-1).data.message.content.text === "last");
 chat.close();
@@ -241,8 +241,9 @@ console.log(JSON.stringify({
   acked: acked.id === texts[0].data.message.id,
   texts: texts.map(({ data }) => data.message.content.text),
   seqs: texts.map(({ data }) => data.seq),
-  others: others.map(({ type }) => type).filter((type) => type !== "user_presence"),
-  people: others.find(({ type }) => type === "caught_up").data.conversation.participantCount,
+  others: others.map(({ type }) => type),
+  announced: others.flatMap(({ type, data }) => (type === "conversation_created" ? data.conversation.externalId : [])),
+  people: others.find(({ type }) => type === "participant_added").data.participantCount,
 }));
 process.exit(0);
 """
@@ -276,5 +277,12 @@ def test_the_realtime_client_misses_nothing(place: Place, quickstart: list[dict[
     assert told["acked"]
     assert told["texts"] == ["one", "two", *map(str, range(3, 151)), "last"]
     assert told["seqs"] == sorted(set(told["seqs"]))
-    assert told["others"] == ["connected", "caught_up", "connected", "stopped"]
+    assert [one for one in told["others"] if one in {"authenticated", "resumed", "stopped"}] == [
+        "authenticated",
+        "resumed",
+        "authenticated",
+        "resumed",
+        "stopped",
+    ]
+    assert told["announced"] == ["order-2025-1029"]
     assert told["people"] == 3
