@@ -39,7 +39,7 @@ class Presence(RuleBasedStateMachine):
         self.keeper = self.world.start()
         self.alive: dict[int, Process] = {}
         self.connections: dict[str, Held] = {}
-        self.lost: list[tuple[UUID, str, float]] = []
+        self.lost: list[tuple[UUID, str, float, Process]] = []
         # Connections of processes that died, and until when they count.
         self.dead: list[tuple[list[Held], float]] = []
         self.names = 0
@@ -77,8 +77,9 @@ class Presence(RuleBasedStateMachine):
     def lose(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.connections)))
         held = self.connections.pop(name)
-        self.run(self._lose(self.alive[held.place], held.user, name))
-        self.lost.append((held.user, held.status, self.world.clock.now + GRACE))
+        process = self.alive[held.place]
+        self.run(self._lose(process, held.user, name))
+        self.lost.append((held.user, held.status, self.world.clock.now + GRACE, process))
 
     async def _lose(self, process: Process, user: UUID, name: str) -> None:
         process.keeper.disconnected(self.world.tenant, user, name)
@@ -108,6 +109,7 @@ class Presence(RuleBasedStateMachine):
         self.run(self._flush())
         self.unsure |= set(PEOPLE)
         self.untold |= {held.user for connections, _ in self.dead for held in connections}
+        self.untold |= {user for user, _, _, process in self.lost if process not in self.world.processes}
         self.lost, self.dead = [], []
 
     async def _flush(self) -> None:
@@ -151,7 +153,7 @@ class Presence(RuleBasedStateMachine):
     def expected(self, user: UUID) -> str:
         now = self.world.clock.now
         statuses = {held.status for held in self.connections.values() if held.user == user}
-        statuses |= {status for lost, status, until in self.lost if lost == user and until > now}
+        statuses |= {status for lost, status, until, _ in self.lost if lost == user and until > now}
         statuses |= {
             held.status for connections, until in self.dead if until > now for held in connections if held.user == user
         }
