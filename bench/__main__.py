@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench.options import Options
 
-WORKLOADS = ("messaging", "recovery")
+WORKLOADS = ("messaging", "recovery", "sockets")
 RESULTS = Path(__file__).parent / "results"
 
 

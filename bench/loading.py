@@ -10,7 +10,7 @@ import os
 import random
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ import psycopg
 from django.db.models import Model
 from psycopg import sql
 
+from bench.copying import copying, table
 from bench.shape import BLOCKED, BUSIEST, FIRST_ORDINARY, MEMBERS, READER, Room, Shape, rooms
 from bench.words import Texts
 from messagecore.kernel.ids import new_ids
@@ -91,7 +92,7 @@ def fill(tenant: Tenant, shape: Shape, *, seed: int, now: datetime) -> None:
         filling.copy_places()
         filling.copy_blocks()
         for model in (User, Message, Reaction, Conversation, Participant, UserBlock, SearchEntry):
-            server.execute(sql.SQL("VACUUM (ANALYZE) {}").format(_table(tenant, model)))
+            server.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table(tenant, model)))
     for first in range(0, len(newest), INDEXED_AT_ONCE):
         with tenant_scope(tenant):
             index_messages(newest[first : first + INDEXED_AT_ONCE])
@@ -124,7 +125,7 @@ class _Filling:
     began: datetime
 
     def copy_users(self) -> None:
-        with _copying(self.tenant, User, _USER) as copy:
+        with copying(self.tenant, User, _USER) as copy:
             for number, user_id in enumerate(self.user_ids):
                 at = self.began + timedelta(microseconds=number)
                 copy.write_row((user_id, user_name(number), f"User {number}", at, at))
@@ -141,8 +142,8 @@ class _Filling:
         newest: list[UUID] = []
         reactions: list[_NewReaction] = []
         with (
-            _copying(self.tenant, Message, _MESSAGE) as messages,
-            _copying(self.tenant, SearchEntry, _ENTRY) as entries,
+            copying(self.tenant, Message, _MESSAGE) as messages,
+            copying(self.tenant, SearchEntry, _ENTRY) as entries,
         ):
             for number, place in enumerate(order):
                 log, room = self.logs[place], self.planned[place]
@@ -199,12 +200,12 @@ class _Filling:
         return newest, reactions
 
     def copy_reactions(self, reactions: Sequence[_NewReaction]) -> None:
-        with _copying(self.tenant, Reaction, _REACTION) as copy:
+        with copying(self.tenant, Reaction, _REACTION) as copy:
             for reaction in reactions:
                 copy.write_row(reaction)
 
     def copy_conversations(self) -> None:
-        with _copying(self.tenant, Conversation, _CONVERSATION) as copy:
+        with copying(self.tenant, Conversation, _CONVERSATION) as copy:
             for number, (room, log) in enumerate(zip(self.planned, self.logs, strict=True)):
                 count = len(log.indexes) - 1
                 copy.write_row(
@@ -228,7 +229,7 @@ class _Filling:
                 )
 
     def copy_places(self) -> None:
-        with _copying(self.tenant, Participant, _PLACE) as copy:
+        with copying(self.tenant, Participant, _PLACE) as copy:
             for room, log in zip(self.planned, self.logs, strict=True):
                 count = len(log.indexes) - 1
                 for member in room.members:
@@ -252,7 +253,7 @@ class _Filling:
                     )
 
     def copy_blocks(self) -> None:
-        with _copying(self.tenant, UserBlock, _BLOCK) as copy:
+        with copying(self.tenant, UserBlock, _BLOCK) as copy:
             for blocked in BLOCKED:
                 copy.write_row((self.user_ids[READER], self.user_ids[blocked], self.began))
 
@@ -297,45 +298,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-# --- COPY -----------------------------------------------------------------------------------------------------------
-
-
-def _table(tenant: Tenant, model: type[Model]) -> sql.Identifier:
-    return sql.Identifier(tenant.schema_name, model._meta.db_table)
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """Takes rows of the columns that were named; the model's other columns get its defaults."""
-
-    copy: psycopg.Copy
-    defaults: tuple[Any, ...]
-
-    def write_row(self, row: Sequence[Any]) -> None:
-        self.copy.write_row((*row, *self.defaults))
-
-
-@contextmanager
-def _copying(tenant: Tenant, model: type[Model], columns: str) -> Iterator[_Copy]:
-    """Rows of these columns into the model's table, on a connection of its own: two tables can be filled at once."""
-    named = columns.split()
-    others = {
-        one.column or one.name: _plain(one.get_default())
-        for one in model._meta.concrete_fields
-        if one.column not in named and one.get_internal_type() not in {"AutoField", "BigAutoField"}
-    }
-    names = sql.SQL(", ").join(sql.Identifier(name) for name in (*named, *others))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(_table(tenant, model), names)
-    with ExitStack() as stack:
-        connection = stack.enter_context(psycopg.connect(os.environ["DATABASE_URL"]))
-        copy = stack.enter_context(connection.cursor().copy(statement))
-        yield _Copy(copy, tuple(others.values()))
-
-
-def _plain(default: Any) -> Any:
-    return json.dumps(default) if isinstance(default, dict | list) else default
-
-
 _INDEXES = """
 SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
 WHERE indrelid = %s::regclass AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)"""
@@ -344,7 +306,7 @@ WHERE indrelid = %s::regclass AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE 
 @contextmanager
 def _without_indexes(server: psycopg.Connection[tuple[Any, ...]], tenant: Tenant, model: type[Model]) -> Iterator[None]:
     """Drops the table's indexes, those of constraints apart, and makes them again when the rows are there."""
-    found = server.execute(_INDEXES, [_table(tenant, model).as_string()]).fetchall()
+    found = server.execute(_INDEXES, [table(tenant, model).as_string()]).fetchall()
     for name, _ in found:
         server.execute(sql.SQL("DROP INDEX {}").format(sql.SQL(name)))
     yield

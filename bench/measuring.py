@@ -109,3 +109,8 @@ def median(values: Sequence[float]) -> float:
 def p95(values: Sequence[float]) -> float:
     """The value that 95 % are not above."""
     return sorted(values)[max(0, -(-len(values) * 95 // 100) - 1)]
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that 99 % are not above."""
+    return sorted(values)[max(0, -(-len(values) * 99 // 100) - 1)]

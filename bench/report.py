@@ -45,7 +45,7 @@ def figures(
         "client, in process, from middleware to rendered bytes; the database's part is its statements, each from being "
         "handed to the driver until its rows are there.",
         "",
-        *_table(_COLUMNS, [_row(*row) for row in rows]),
+        *as_table(_COLUMNS, [_row(*row) for row in rows]),
         "",
         f"Loading the large tenant took {loaded_s:.0f} s.",
         "",
@@ -72,7 +72,7 @@ def _tenants(shapes: Sequence[Shape]) -> list[str]:
         ]
         for shape in shapes
     ]
-    return _table((*columns, *more), rows)
+    return as_table((*columns, *more), rows)
 
 
 def _row(name: str, target: float, small: Times, big: Times) -> list[str]:
@@ -91,7 +91,7 @@ def _row(name: str, target: float, small: Times, big: Times) -> list[str]:
     ]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def as_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
 
 
