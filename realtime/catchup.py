@@ -186,7 +186,8 @@ class CatchUp:
         starts = await read_in_database_thread(reading.log_starts, self._tenant.card, [room.id])
         start = starts.get(room.id)
         if start is None:
-            return  # the conversation is gone, and its removal is on its way
+            await asyncio.sleep(RETRY_AFTER_S)  # the conversation is gone, and its removal is on its way
+            return
         if start <= span.first_seq:
             raise LookupError(f"the log of {room.id} has a hole after {span.first_seq - 1}")
         if room.apart.get(self._connection) == span.first_seq - 1:
