@@ -65,7 +65,7 @@ def _measure(
     deflate: bool = False,
     target_kib: float | None = None,
 ) -> Idle:
-    settle_s, idle_s = max(1.0, SETTLE_S * min(scale, 1)), max(1.0, IDLE_S * min(scale, 1))
+    settle_s, idle_s = max(0.3, SETTLE_S * min(scale, 1)), max(0.3, IDLE_S * min(scale, 1))
     options: Mapping[str, str] = {"SOCKET_DEFLATE": "1"} if deflate else {}
     with tempfile.TemporaryDirectory(prefix="mc-bench-") as folder, web(Path(folder) / "web", options) as process:
         everybody = crowd.write(Path(folder) / "people", range(count))

@@ -2,12 +2,10 @@
 
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +17,7 @@ from bench import websocket
 from bench.crowd import Crowd, Room, gather
 from bench.measuring import median
 from bench.report import as_table
-from bench.swarm import Web, web
+from bench.swarm import Web
 from messagecore.kernel.wire import optional_timestamp, timestamp
 
 EVENTS, SPREAD_OVER = 10_000, 100
@@ -63,7 +61,7 @@ class Resumed:
         return median(self.whole) / median(self.plain)
 
 
-def measure(scale: float, *, turns: int) -> list[Resumed]:
+def measure(process: Web, scale: float, *, turns: int) -> list[Resumed]:
     """Raises RuntimeError if what is resumed is not what the plain statement reads, byte for byte."""
     events = max(SPREAD_OVER, int(EVENTS * scale) // SPREAD_OVER * SPREAD_OVER)
     rooms = [
@@ -72,11 +70,7 @@ def measure(scale: float, *, turns: int) -> list[Resumed]:
     ]
     crowd = gather("resume", users=2 * MEMBERS, rooms=rooms, now=datetime.now(UTC))
     results = [Resumed("one conversation", events, 1), Resumed("spread", events, SPREAD_OVER)]
-    with (
-        tempfile.TemporaryDirectory(prefix="mc-bench-") as folder,
-        web(Path(folder) / "web", {}) as process,
-        psycopg.connect(os.environ["DATABASE_URL"]) as connection,
-    ):
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
         for turn in range(turns + 1):
             for number, result in enumerate(results):
                 person = number * MEMBERS

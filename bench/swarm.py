@@ -76,7 +76,7 @@ class Web:
 
 
 def _calls(client: redis.Redis) -> dict[str, int]:
-    stats: Mapping[str, Mapping[str, Any]] = client.info("commandstats")  # type: ignore[assignment]
+    stats: Mapping[str, Mapping[str, Any]] = client.info("commandstats")
     return {name.removeprefix("cmdstat_"): int(one["calls"]) for name, one in stats.items()}
 
 
@@ -94,5 +94,6 @@ def web(folder: Path, options: Mapping[str, str]) -> Iterator[Web]:
         if faults := cluster.servers[0].faults():
             raise RuntimeError("the web process logged:\n" + "\n".join(faults[:10]))
     finally:
-        cluster.stop()
+        for server in cluster.servers:
+            server.kill()  # there is nothing left that it should finish
         valkey.stop()

@@ -60,6 +60,28 @@ def test_the_workload_of_recovery_runs(process_environment: dict[str, str], tmp_
     assert str(ROOT) not in figures
 
 
+def test_the_workload_of_sockets_runs(process_environment: dict[str, str], tmp_path: Path) -> None:
+    name = f"{settings.TEST_DATABASE}_bench"
+    arguments = ("sockets", "--scale", "0.002", "--repetitions", "1", "--output", tmp_path, "--database", name)
+    done = run(*arguments, env=process_environment)
+    assert done.returncode == 0, done.stderr
+
+    figures = (tmp_path / "sockets.md").read_text("utf-8")
+    idle = re.findall(r"^\| ([a-z -]+) \| (\d+) \| (\d+) \| \*\*-?[\d.]+ KiB\*\* \|", figures, re.MULTILINE)
+    assert idle == [("idle", "20", "20"), ("permessage-deflate", "10", "20"), ("many conversations", "10", "20")]
+    resume = re.findall(
+        r"^\| ([a-z ]+) \| 100 \| (1|100) \| [^|]+ms \([\d.]+\) \|.+\*\*[\d.]+\*\* \| 1.5 \|", figures, re.M
+    )
+    assert resume == [("one conversation", "1"), ("spread", "100")]
+    sends = re.findall(r"^\| (before|during|after) \| (\d+) \| [\d.]+ ms \| [\d.]+ ms \|", figures, re.MULTILINE)
+    assert [phase for phase, _ in sends] == ["before", "during", "after"]
+    assert int(sends[0][1]) >= 100
+    # Whoever stays away is told of to each of the watchers, and who comes back as well: once.
+    told = re.findall(r"^\| all [a-z0-9 ]+ \| (\d+, \d+) \| \*\*(\d)\*\* \| [01] \| met \|", figures, re.MULTILINE)
+    assert told == [("0, 0", "0"), ("20, 20", "1"), ("20, 20", "1")]
+    assert str(ROOT) not in figures
+
+
 def test_without_a_server_it_says_what_to_do(process_environment: dict[str, str]) -> None:
     env = {name: value for name, value in process_environment.items() if name != "DATABASE_URL"}
     done = run("messaging", env=env)
