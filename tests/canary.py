@@ -65,6 +65,8 @@ def _parts(client: Any, key: bytes) -> Iterator[bytes]:
             yield entry_id
             for name, value in fields.items():
                 yield from (name, value)
+    elif kind == "none":
+        return  # it is gone since it was listed: a queue that was emptied
     else:
         raise AssertionError(f"{key!r} is a {kind}: say in this file how to read one")
 

@@ -35,9 +35,7 @@ class Listener(Connection):
     """A connection that keeps what it is told."""
 
     def __init__(self, user_id: UUID) -> None:
-        super().__init__(
-            str(uuid4()), self._drop, max_frames=10_000, max_bytes=10**9, write_now=lambda frame: True
-        )
+        super().__init__(str(uuid4()), self._drop, max_frames=10_000, max_bytes=10**9, write_now=lambda frame: True)
         self.tenant, self.user_id = CARD, user_id
         self.open("{}")
         self.seen: list[tuple[str, int]] = []

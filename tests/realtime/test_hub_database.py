@@ -25,9 +25,7 @@ Result = TypeVar("Result")
 
 class Listener(Connection):
     def __init__(self, account: Account, user: dict[str, Any]) -> None:
-        super().__init__(
-            str(uuid4()), self._never, max_frames=10_000, max_bytes=10**9, write_now=lambda frame: True
-        )
+        super().__init__(str(uuid4()), self._never, max_frames=10_000, max_bytes=10**9, write_now=lambda frame: True)
         self.tenant, self.user_id = tenant_card(account.tenant), UUID(user["id"])
         self.open("{}")
         self.seen: list[dict[str, Any]] = []
