@@ -5,7 +5,8 @@ millisecond each, and a database connection that no later request can reuse. All
 request here is read on the event loop, answered on one of a fixed number of threads, and written on the loop again.
 A thread keeps its connection; there are never more connections than threads. Files come in and go out beside them, on
 threads of their own that only touch the disk or the object store: a client, however slow, holds none of the others.
-What has no answer yet and may wait for one does so on the loop, and is asked again when there is something.
+What has no answer yet and may wait for one does so on the loop, and is asked again when there is something; what is
+answered on the loop altogether, a stream for one, leaves its thread when it is known who asks for what.
 """
 
 import asyncio
@@ -43,9 +44,11 @@ from messagecore.bodies import (
 from messagecore.kernel import context, metrics
 from messagecore.kernel.api import middleware
 from messagecore.kernel.api.envelope import plain_failure
+from messagecore.kernel.api.later import LaterResponse
 from messagecore.kernel.api.paths import SLASH
 from messagecore.kernel.api.streams import FileStream
 from messagecore.kernel.api.waiting import WaitingResponse
+from messagecore.later import answer_later
 from messagecore.waiting import waiting_room
 
 logger = logging.getLogger(__name__)
@@ -79,8 +82,13 @@ class ThreadedHandler(BaseHandler):
                 await _send_response(_refuse(scope, "payload_too_large"), send, close=True)
                 return
             response = await self._answer_on_a_thread(scope, body)
+            if isinstance(response, LaterResponse):
+                whole = await answer_later(response, scope, receive, send)
+                if whole is not None:
+                    await _send_response(whole, send)
+                return
             if isinstance(response, WaitingResponse):
-                response = await self._answer_later(response, scope, receive)
+                response = await self._ask_again(response, scope, receive)
             await self._send(response, send)
 
     async def _take_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,7 +126,7 @@ class ThreadedHandler(BaseHandler):
             self._waiting -= 1
             metrics.REQUESTS_WAITING.dec()
 
-    async def _answer_later(
+    async def _ask_again(
         self, response: WaitingResponse, scope: Scope, receive: Receive
     ) -> HttpResponse | FileStream:
         """Asks again whenever there may be something, until there is or the time is over. Each asking is a request of

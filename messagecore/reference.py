@@ -89,6 +89,8 @@ def _answer(operation: Operation) -> str:
     statuses = "/".join(map(str, operation.statuses))
     if operation.download:
         return f"{statuses}: the file"
+    if operation.stream:
+        return f"{statuses}: a stream of events"
     data = f"`{operation.response}`" if operation.response else "`null`"
     if operation.many:
         data = f"a page of {data}"

@@ -50,23 +50,36 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Any) -> tuple[Caller, None]:
         headers = request.headers
         now = timezone.now()
+        given_key, token = self.credentials(request)
         key = authentication.authenticate_key(
-            headers.get("X-API-Key"),
+            given_key,
             now=now,
             host=host_without_port(headers.get("Host", "")),
             address=client_address(request.META.get("REMOTE_ADDR"), headers.get("X-Forwarded-For")),
             origin=headers.get("Origin"),
         )
         context.tenant.set(key.tenant.schema_name)
-        token = bearer(headers.get("Authorization"))
         if token is None and not key.is_secret:
             raise TokenRequired
         claims = None if token is None else authentication.verify_user_token(key.tenant, token, now=now)
         acting_user = headers.get("X-Acting-User") if key.is_secret else None
         return Caller(key=key, claims=claims, acting_user=_read_id(acting_user)), None
 
+    def credentials(self, request: Any) -> tuple[str | None, str | None]:
+        """The key and the token that the request brings."""
+        return request.headers.get("X-API-Key"), bearer(request.headers.get("Authorization"))
+
     def authenticate_header(self, request: Any) -> str:
         return "ApiKey"
+
+
+class ConnectionAuthentication(ApiKeyAuthentication):
+    """As sockets are: where no headers can be set (`EventSource`), by `apiKey` and `token` in the query."""
+
+    def credentials(self, request: Any) -> tuple[str | None, str | None]:
+        key, token = super().credentials(request)
+        query = request.query_params
+        return key or query.get("apiKey"), token or query.get("token")
 
 
 def _read_id(header: str | None) -> str | None:

@@ -35,7 +35,7 @@ class TenantView(ApiView):
         "user_inactive",
         "user_banned",
     )
-    security = (("apiKey",), ("apiKey", "userToken"))
+    security: tuple[tuple[str, ...], ...] = (("apiKey",), ("apiKey", "userToken"))
 
     @contextmanager
     def entered(self, call: Call) -> Iterator[None]:

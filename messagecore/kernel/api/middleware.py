@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 
 from messagecore.kernel import context, ids, metrics
+from messagecore.kernel.api.later import LaterResponse
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -44,8 +45,11 @@ class RequestContextMiddleware:
             context.request_id.reset(id_token)
         route = _route(request)
         method = request.method if request.method in _METHODS else "other"
-        metrics.REQUESTS.labels(method, route, str(response.status_code)).inc()
-        metrics.REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - started)
+        if isinstance(response, LaterResponse):
+            response.counted_as = (method, route)  # when it is answered; how long that takes is no latency
+        else:
+            metrics.REQUESTS.labels(method, route, str(response.status_code)).inc()
+            metrics.REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - started)
         response["X-Request-Id"] = request_id
         return response
 
@@ -73,7 +77,7 @@ class CorsMiddleware:
             response = HttpResponse(status=204)
             response["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
             response["Access-Control-Allow-Headers"] = (
-                "Authorization, Content-Type, X-API-Key, X-Acting-User, X-Request-Id"
+                "Authorization, Content-Type, X-API-Key, X-Acting-User, X-Connection-Id, X-Request-Id"
             )
             response["Access-Control-Max-Age"] = "86400"
         else:

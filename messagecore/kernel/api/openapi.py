@@ -4,7 +4,7 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 
-from messagecore.kernel import catalogue
+from messagecore.kernel import catalogue, wire
 from messagecore.kernel.api import components
 from messagecore.kernel.api.components import reference
 from messagecore.kernel.api.operations import ALWAYS_POSSIBLE, Operation, Param
@@ -31,7 +31,11 @@ class CatalogueSchema(AutoSchema):
             "operationId": declared.operation_id,
             "summary": declared.summary,
             "tags": [declared.tag],
-            "parameters": _path_parameters(path) + [_query_parameter(param) for param in declared.query],
+            "parameters": [
+                *_path_parameters(path),
+                *(_parameter(param, "query") for param in declared.query),
+                *(_parameter(param, "header") for param in declared.headers),
+            ],
             "responses": _responses(declared, self.view),
             "security": [{name: [] for name in names} for names in getattr(self.view, "security", ())],
         }
@@ -69,7 +73,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _query_parameter(param: Param) -> dict[str, Any]:
+def _parameter(param: Param, place: str) -> dict[str, Any]:
     schema = dict(_KINDS[param.kind])
     if param.kind == "integer":
         schema |= {"minimum": param.minimum, "maximum": param.maximum}
@@ -79,7 +83,7 @@ def _query_parameter(param: Param) -> dict[str, Any]:
         schema["default"] = param.default
     return {
         "name": param.name,
-        "in": "query",
+        "in": place,
         "required": param.required,
         "description": param.description,
         "schema": schema,
@@ -107,6 +111,11 @@ def _example(declared: Operation) -> dict[str, Any]:
     return {"success": True, "data": examples[0]}
 
 
+def _stream_example() -> str:
+    opened = {"type": "authenticated", "data": catalogue.definitions()["AuthenticatedEvent"]["examples"][0]}
+    return f"retry: 2500\n\ndata: {wire.dumps(opened).decode()}\n\n:\n\n"
+
+
 def _responses(declared: Operation, view: Any) -> dict[str, Any]:
     data: dict[str, Any] = {"type": "null"} if declared.response is None else reference(declared.response)
     if declared.listed:
@@ -119,6 +128,8 @@ def _responses(declared: Operation, view: Any) -> dict[str, Any]:
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     content = {"schema": schema, "example": _example(declared)}
     contents = {"*/*": _BYTES} if declared.download else {"application/json": content}
+    if declared.stream:
+        contents = {"text/event-stream": {"schema": {"type": "string"}, "example": _stream_example()}}
     answers: dict[str, Any] = {
         str(status): {"description": declared.summary, "content": contents} for status in declared.statuses
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from django.http.response import HttpResponseBase
 from django.utils import timezone
@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from messagecore.kernel import validation, wire
 from messagecore.kernel.api import envelope
+from messagecore.kernel.api.later import Later, LaterResponse
 from messagecore.kernel.api.paging import Page
 from messagecore.kernel.api.streams import FileStream
 from messagecore.kernel.api.waiting import NotYet, WaitingResponse
@@ -103,15 +104,18 @@ class Operation:
     download: bool = False
     raw_body: str | None = None
     pagination: str = "Pagination"
+    stream: bool = False
+    headers: tuple[Param, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler gets: the parsed, validated request. `caller` is whatever authentication found."""
+    """What a handler gets: the parsed, validated request. `caller` is whatever authentication found; `body` is an
+    object, save where the operation's definition takes a list."""
 
     request: Request
     caller: Any
-    body: dict[str, Any]
+    body: Any
     query: Mapping[str, Any]
     now: datetime
     operation: Operation
@@ -159,9 +163,11 @@ def operation(
     download: bool = False,
     raw_body: str | None = None,
     pagination: str = "Pagination",
+    stream: bool = False,
+    headers: Sequence[Param] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponseBase]]:
-    """Makes `handler(self, call, **path) -> data | Reply | Page | NotYet | Refusal | FileStream` a DRF method with a
-    documented contract.
+    """Makes `handler(self, call, **path) -> data | Reply | Page | NotYet | Later | Refusal | FileStream` a DRF method
+    with a documented contract.
 
     A Refusal that is raised undoes what the handler wrote; one that is returned is answered after the commit.
 
@@ -171,6 +177,7 @@ def operation(
     `optional_body`: a request without a body counts as `{}`. `upload`: the body is a file's bytes, which the handler
     reads (its path belongs in UPLOAD_PATHS); `download`: the answer is such bytes. `raw_body`: the media type of
     a body that the handler reads itself, in memory (where it may be large, its path belongs in LARGER_BODIES).
+    `stream`: the answer is an event stream. `headers` are those that the handler reads besides the credentials.
     """
     declared = Operation(
         operation_id=operation_id,
@@ -190,6 +197,8 @@ def operation(
         download=download,
         raw_body=raw_body,
         pagination=pagination,
+        stream=stream,
+        headers=tuple(headers),
     )
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., HttpResponseBase]:
@@ -215,7 +224,7 @@ def operation(
     return decorate
 
 
-def _parse_body(request: Request, declared: Operation) -> dict[str, Any]:
+def _parse_body(request: Request, declared: Operation) -> dict[str, Any] | list[Any]:
     if declared.request is None:
         return {}
     if declared.optional_body and not request.body:
@@ -223,7 +232,7 @@ def _parse_body(request: Request, declared: Operation) -> dict[str, Any]:
     if (request.content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType
     validation.validate(declared.request, request.data)
-    return validation.without_nulls(cast(dict[str, Any], request.data))
+    return request.data if isinstance(request.data, list) else validation.without_nulls(request.data)
 
 
 def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:
@@ -255,6 +264,8 @@ def _parse_query(request: Request, declared: Operation) -> dict[str, Any]:
 def _respond(result: Any) -> HttpResponseBase:
     if isinstance(result, FileStream):
         return result
+    if isinstance(result, Later):
+        return LaterResponse(result)
     if isinstance(result, NotYet):
         return WaitingResponse(envelope.success(result.page.data, result.page.pagination), result.awaited)
     if isinstance(result, Page):
