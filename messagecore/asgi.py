@@ -16,10 +16,12 @@ from messagecore import (  # noqa: E402
 )
 from messagecore.http import ThreadedHandler  # noqa: E402
 from messagecore.waiting import waiting_room  # noqa: E402
+from realtime.fallback.house import house  # noqa: E402
 from realtime.lifespan import Lifespan  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
 
 transport.before_shutdown(waiting_room().close)
+transport.before_shutdown(house().close)
 
 application = ProtocolTypeRouter(
     {

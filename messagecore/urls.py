@@ -24,6 +24,7 @@ urlpatterns = [
     path("api/asyncapi/", AsyncApiView.as_view(), name="asyncapi"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("messaging.api.urls")),
+    path("api/v1/realtime/", include("realtime.fallback.urls")),
     path("i18n/", set_language, name="set_language"),
     path("admin/", admin.site.urls),
 ]

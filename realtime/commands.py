@@ -1,73 +1,37 @@
-"""What each command does, once the connection is open: a thin handler for each, by type. `authenticate` and `resume`,
-which are about the connection itself, are the consumer's."""
+"""What each command does, once it is known who gives it: a thin handler for each, by type. `authenticate` and `resume`,
+which are about the connection itself, are the consumer's and realtime.visit's."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-import redis
 from django.utils import timezone
 
 from messagecore.kernel import wire
-from messaging.access import ConversationNotFound, MessageNotFound, access_conversation, get_user
+from messaging.access import MessageNotFound, access_conversation, get_user
 from messaging.models import Message
 from messaging.queries.messages import get_messages
 from messaging.rendering import render_message
-from messaging.services import messages, positions, reading, receipts
+from messaging.services import messages, positions, receipts
 from messaging.services.batching import send_batcher
-from messaging.services.reading import Place
 from messaging.services.sending import draft_from_body
 from realtime.broker import publisher
-from realtime.connection import Connection
-from realtime.database import DatabaseError, in_database_thread, read_in_database_thread
-from realtime.hub import Hub
-from realtime.presence.announcing import presence_frame
-from realtime.presence.keeper import PresenceKeeper
-from realtime.protocol import frames, hints
+from realtime.database import in_database_thread
+from realtime.people import people_of
+from realtime.protocol import hints
 from realtime.rooms import Room
-from tenants.cards import TenantCard
+from realtime.session import Asker, Session
 from tenants.scope import tenant_scope
 
 logger = logging.getLogger(__name__)
 
-SHOWN_PEOPLE = 100
-"""Participants whose presence and read position somebody who begins to look at a conversation is told at once."""
-
-
-class Session:
-    """An authenticated connection with what its commands need."""
-
-    def __init__(self, connection: Connection, hub: Hub, presence: PresenceKeeper) -> None:
-        assert connection.tenant is not None
-        assert connection.user_id is not None
-        self.connection = connection
-        self.tenant: TenantCard = connection.tenant
-        self.user_id: UUID = connection.user_id
-        self.hub = hub
-        self.presence = presence
-
-    async def room(self, any_id: str) -> Room:
-        """Raises ConversationNotFound for a conversation that the user is not in.
-
-        A client may name a conversation before the hint of it has come here: it made it by REST a moment ago. So a
-        miss is asked of the database before it is one.
-        """
-        room = self.hub.find_room(self.connection, any_id)
-        if room is None:
-            await self.hub.comparison.compare_user(self.tenant.id, self.user_id)
-            room = self.hub.find_room(self.connection, any_id)
-        if room is None:
-            raise ConversationNotFound
-        return room
-
-
 Answer = tuple[str | None, dict[str, Any]]
 """The event that a command is answered with when it had no id (None: nothing), and the data of its answer."""
 
-Handler = Callable[[Session, dict[str, Any]], Awaitable[Answer]]
+Handler = Callable[[Asker, dict[str, Any]], Awaitable[Answer]]
+SessionHandler = Callable[[Session, dict[str, Any]], Awaitable[Answer]]
 
 
 async def join_conversation(session: Session, data: dict[str, Any]) -> Answer:
@@ -91,48 +55,8 @@ def _show_people_soon(session: Session, room: Room) -> None:
 
 
 async def _show_people(session: Session, room: Room) -> None:
-    """Up to where the others have read, and who is online or away, as events; changes follow as they happen."""
-    asked_at = timezone.now()
-    try:
-        places = await read_in_database_thread(reading.participants_of, session.tenant, room.id, limit=SHOWN_PEOPLE)
-    except DatabaseError as error:
-        logger.warning("the people of a conversation are not shown to a newcomer: %s", error)
-        return
-    _show_read_positions(session, room, places, asked_at)
-    await _show_presence(session, places)
-
-
-def _show_read_positions(session: Session, room: Room, places: Sequence[Place], asked_at: datetime) -> None:
-    """The events say when it was asked: what was told of somebody meanwhile is newer, and clients keep that."""
-    for place in places:
-        if place.last_read_seq > 0 and place.user_id != session.user_id:
-            read = {
-                "conversationId": str(room.id),
-                "conversationExternalId": room.external_id,
-                "userId": str(place.user_id),
-                "externalUserId": place.external_user_id,
-                "lastReadSeq": place.last_read_seq,
-                "timestamp": wire.timestamp(asked_at),
-            }
-            session.connection.put(frames.event("conversation_read", read))
-
-
-async def _show_presence(session: Session, places: Sequence[Place]) -> None:
-    """What is shown is what the others who look at the room were told, so that nothing that is under way to them
-    contradicts it."""
-    people = {place.user_id: place.external_user_id for place in places}
-    try:
-        told = await session.presence.told(session.tenant.id, list(people))
-    except (redis.RedisError, OSError) as error:
-        logger.warning("presence is not shown to a newcomer: %s", error)
-        return
-    local = session.hub.tenant_of(session.connection)
-    for change in told.users:
-        is_shown = change.status != "offline" and change.user_id not in {session.user_id, *session.connection.blocked}
-        if local is not None and is_shown:
-            frame = presence_frame(change, people[change.user_id])
-            if local.told.take_read(change.user_id, told.number, frame):
-                session.connection.put(frame, ephemeral=True)
+    for shown in await people_of(session, room):
+        session.connection.put(shown.frame, ephemeral=shown.is_ephemeral)
 
 
 async def set_presence(session: Session, data: dict[str, Any]) -> Answer:
@@ -146,112 +70,115 @@ async def leave_conversation(session: Session, data: dict[str, Any]) -> Answer:
     return "left_conversation", {"conversationId": str(room.id), "conversationExternalId": room.external_id}
 
 
-async def typing_start(session: Session, data: dict[str, Any]) -> Answer:
-    return await _typing(session, data, is_typing=True)
+async def typing_start(asker: Asker, data: dict[str, Any]) -> Answer:
+    return await _typing(asker, data, is_typing=True)
 
 
-async def typing_stop(session: Session, data: dict[str, Any]) -> Answer:
-    return await _typing(session, data, is_typing=False)
+async def typing_stop(asker: Asker, data: dict[str, Any]) -> Answer:
+    return await _typing(asker, data, is_typing=False)
 
 
-async def _typing(session: Session, data: dict[str, Any], *, is_typing: bool) -> Answer:
-    room = await session.room(data["conversationId"])
-    hint = hints.TypingHint(room.id, session.user_id, session.connection.external_user_id, is_typing)
-    publisher().publish(session.tenant.id, hints.encode(hint))
+async def _typing(asker: Asker, data: dict[str, Any], *, is_typing: bool) -> Answer:
+    room = await asker.room(data["conversationId"])
+    hint = hints.TypingHint(room.id, asker.user_id, asker.external_user_id, is_typing)
+    publisher().publish(asker.tenant.id, hints.encode(hint))
     return None, {}
 
 
-async def send_message(session: Session, data: dict[str, Any]) -> Answer:
+async def send_message(asker: Asker, data: dict[str, Any]) -> Answer:
     """Answered after the commit that made the message durable."""
-    draft = draft_from_body(data, sender=str(session.user_id), hides_conversation=True)
-    sent = await asyncio.wrap_future(send_batcher().submit(session.tenant, draft, via="socket"))
+    draft = draft_from_body(data, sender=str(asker.user_id), hides_conversation=True)
+    sent = await asyncio.wrap_future(send_batcher().submit(asker.tenant, draft, via="socket"))
     return None, render_message(sent.message)
 
 
 MessageService = Callable[..., Message]
 
 
-async def edit_message(session: Session, data: dict[str, Any]) -> Answer:
-    return None, await in_database_thread(_on_message, session, data["messageId"], messages.edit_message, change=data)
+async def edit_message(asker: Asker, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_on_message, asker, data["messageId"], messages.edit_message, change=data)
 
 
-async def delete_message(session: Session, data: dict[str, Any]) -> Answer:
-    return None, await in_database_thread(_on_message, session, data["messageId"], messages.delete_message)
+async def delete_message(asker: Asker, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_on_message, asker, data["messageId"], messages.delete_message)
 
 
-async def add_reaction(session: Session, data: dict[str, Any]) -> Answer:
-    return None, await in_database_thread(_react, session, data, messages.add_reaction)
+async def add_reaction(asker: Asker, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_react, asker, data, messages.add_reaction)
 
 
-async def remove_reaction(session: Session, data: dict[str, Any]) -> Answer:
-    return None, await in_database_thread(_react, session, data, messages.remove_reaction)
+async def remove_reaction(asker: Asker, data: dict[str, Any]) -> Answer:
+    return None, await in_database_thread(_react, asker, data, messages.remove_reaction)
 
 
-def _on_message(session: Session, message_id: str, service: MessageService, **arguments: Any) -> dict[str, Any]:
-    with tenant_scope(session.tenant):
-        user = get_user(str(session.user_id))
+def _on_message(asker: Asker, message_id: str, service: MessageService, **arguments: Any) -> dict[str, Any]:
+    with tenant_scope(asker.tenant):
+        user = get_user(str(asker.user_id))
         access = messages.access_message(message_id, user)
-        service(tenant_id=session.tenant.id, access=access, actor=user, **arguments)
-        return _shown(session, access.message.id)
+        service(tenant_id=asker.tenant.id, access=access, actor=user, **arguments)
+        return _shown(asker, access.message.id)
 
 
-def _react(session: Session, data: dict[str, Any], service: MessageService) -> dict[str, Any]:
-    with tenant_scope(session.tenant):
-        user = get_user(str(session.user_id))
+def _react(asker: Asker, data: dict[str, Any], service: MessageService) -> dict[str, Any]:
+    with tenant_scope(asker.tenant):
+        user = get_user(str(asker.user_id))
         access = messages.access_message(data["messageId"], user)
-        service(tenant_id=session.tenant.id, access=access, name=data["name"], user=user)
-        return _shown(session, access.message.id)
+        service(tenant_id=asker.tenant.id, access=access, name=data["name"], user=user)
+        return _shown(asker, access.message.id)
 
 
-def _shown(session: Session, message_id: UUID) -> dict[str, Any]:
-    view = get_messages([message_id], viewer_id=session.user_id).get(message_id)
+def _shown(asker: Asker, message_id: UUID) -> dict[str, Any]:
+    view = get_messages([message_id], viewer_id=asker.user_id).get(message_id)
     if view is None:
         raise MessageNotFound  # they block its author since it was looked up
     return render_message(view)
 
 
-async def mark_read(session: Session, data: dict[str, Any]) -> Answer:
-    room = await session.room(data["conversationId"])
-    await in_database_thread(_mark_read, session, room.id, data["seq"])
+async def mark_read(asker: Asker, data: dict[str, Any]) -> Answer:
+    room = await asker.room(data["conversationId"])
+    await in_database_thread(_mark_read, asker, room.id, data["seq"])
     return None, {}
 
 
-def _mark_read(session: Session, conversation_id: UUID, seq: int) -> None:
-    with tenant_scope(session.tenant):
-        user = get_user(str(session.user_id))
+def _mark_read(asker: Asker, conversation_id: UUID, seq: int) -> None:
+    with tenant_scope(asker.tenant):
+        user = get_user(str(asker.user_id))
         access = access_conversation(str(conversation_id), user)
         positions.mark_read(
-            tenant_id=session.tenant.id, conversation=access.conversation, user=user, seq=seq, now=timezone.now()
+            tenant_id=asker.tenant.id, conversation=access.conversation, user=user, seq=seq, now=timezone.now()
         )
 
 
-async def mark_delivered(session: Session, data: dict[str, Any]) -> Answer:
-    room = await session.room(data["conversationId"])
-    await in_database_thread(_mark_delivered, session, room.id, room.external_id, data["seq"])
+async def mark_delivered(asker: Asker, data: dict[str, Any]) -> Answer:
+    room = await asker.room(data["conversationId"])
+    await in_database_thread(_mark_delivered, asker, room.id, room.external_id, data["seq"])
     return None, {}
 
 
-def _mark_delivered(session: Session, conversation_id: UUID, conversation_external_id: str | None, seq: int) -> None:
+def _mark_delivered(asker: Asker, conversation_id: UUID, conversation_external_id: str | None, seq: int) -> None:
     """Clients say this of every message: one statement, which finds no place where the user is in there no longer."""
-    with tenant_scope(session.tenant):
+    with tenant_scope(asker.tenant):
         receipts.mark_delivered(
-            tenant_id=session.tenant.id,
+            tenant_id=asker.tenant.id,
             conversation_id=conversation_id,
             conversation_external_id=conversation_external_id,
-            user_id=session.user_id,
-            external_user_id=session.connection.external_user_id,
+            user_id=asker.user_id,
+            external_user_id=asker.external_user_id,
             seq=seq,
             now=timezone.now(),
         )
 
 
-async def ping(session: Session, data: dict[str, Any]) -> Answer:
+async def ping(asker: Asker, data: dict[str, Any]) -> Answer:
     return "pong", {"serverTime": wire.timestamp(timezone.now())}
 
 
-HANDLERS: Mapping[str, Handler] = {
+OF_A_CONNECTION: Mapping[str, SessionHandler] = {
     "join_conversation": join_conversation,
     "leave_conversation": leave_conversation,
+    "set_presence": set_presence,
+}
+OF_A_USER: Mapping[str, Handler] = {
     "typing_start": typing_start,
     "typing_stop": typing_stop,
     "send_message": send_message,
@@ -261,6 +188,8 @@ HANDLERS: Mapping[str, Handler] = {
     "remove_reaction": remove_reaction,
     "mark_read": mark_read,
     "mark_delivered": mark_delivered,
-    "set_presence": set_presence,
     "ping": ping,
 }
+"""They need no connection: any process does them."""
+
+HANDLERS: Mapping[str, SessionHandler] = {**OF_A_CONNECTION, **OF_A_USER}

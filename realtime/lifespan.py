@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from realtime import process
+from realtime.fallback.commands import exchange
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,13 @@ class Lifespan:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await process.start()
+                exchange().start()
                 gc.collect()
                 gc.freeze()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 try:
+                    await exchange().stop()
                     await process.stop()
                 except Exception:
                     logger.exception("the process did not end cleanly")

@@ -11,6 +11,7 @@ from messagecore.kernel import metrics, wire
 from messagecore.kernel.ids import find_uuid
 from messaging.queries.log import LogPosition
 from messaging.services import reading
+from messaging.services.reading import MembershipState
 from realtime.connection import Connection
 from realtime.database import read_in_database_thread
 from realtime.hub import Hub
@@ -154,7 +155,10 @@ class Resumption:
             cursor = tenant.rooms[conversation_id].cursor
             self._hub.leave(tenant, connection, conversation_id, frame, at_seq=cursor)
         elif conversation_id not in connection.departures:  # or told a moment ago, while the positions were read
-            connection.deliver(frame)
+            self._tell_lost(name, frame)
+
+    def _tell_lost(self, name: str, frame: str) -> None:
+        self._connection.deliver(frame)
 
     async def _announce(self) -> None:
         """Shows the conversations that the client did not name; each goes on from where it was shown."""
@@ -185,8 +189,11 @@ class Resumption:
             )
             for conversation_id, state in states.items():
                 memberships[conversation_id] = state.membership
-                self._connection.deliver(frames.event("unread_updated", state.unread))
+                self._tell_place(conversation_id, state)
         return memberships
+
+    def _tell_place(self, conversation_id: UUID, state: MembershipState) -> None:
+        self._connection.deliver(frames.event("unread_updated", state.unread))
 
     def _seq(self, conversation_id: UUID) -> int:
         """Up to where the connection was told everything."""

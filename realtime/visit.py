@@ -14,13 +14,14 @@ from messagecore.kernel import context, wire
 from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from messaging.services import reading
 from quotas.services.limits import get_limits
-from realtime.commands import HANDLERS, Answer, Session
+from realtime.commands import HANDLERS, Answer
 from realtime.connection import Connection
 from realtime.database import DatabaseError
 from realtime.hub import RESTARTING, hub
 from realtime.process import door, presence_keeper
 from realtime.protocol import frames
 from realtime.resumption import Resumption
+from realtime.session import Session
 from tenants.cards import Caller
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,9 @@ COMMIT_POOL = Gauge(
     "messagecore_commit_pool_busy", "Commit threads that are in a transaction", multiprocess_mode="livesum"
 )
 CONNECTIONS = Gauge("messagecore_socket_connections", "Authenticated sockets", multiprocess_mode="livesum")
+FALLBACK_CONNECTIONS = Gauge(
+    "messagecore_fallback_connections", "Event streams and polls that are open", multiprocess_mode="livesum"
+)
 FRAMES_IN = Counter("messagecore_socket_frames_received_total", "Frames received, by command", ["type"])
 DELIVERIES = Counter("messagecore_deliveries_total", "Frames handed to sockets, by event", ["type"])
 FRAMES_DROPPED = Counter("messagecore_frames_dropped_total", "Ephemeral frames dropped for slow readers")

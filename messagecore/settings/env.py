@@ -73,6 +73,7 @@ class Environment:
     socket_commands_of_tenant: int
     socket_waiting_per_address: int
     socket_deflate: bool
+    fallback_max_at_once: int
     socket_queues_mib: int
     base_domain: str
     allowed_hosts: tuple[str, ...]
@@ -119,6 +120,7 @@ def read_environment() -> Environment:
         socket_commands_of_tenant=_integer("SOCKET_COMMANDS_OF_TENANT", 20_000, minimum=1),
         socket_waiting_per_address=_integer("SOCKET_WAITING_PER_ADDRESS", 2000, minimum=1),
         socket_deflate=_flag("SOCKET_DEFLATE", default=False),
+        fallback_max_at_once=_integer("FALLBACK_MAX_AT_ONCE", 5000, minimum=1),
         socket_queues_mib=_integer("SOCKET_QUEUES_MIB", 256, minimum=16),
         base_domain=_text("MESSAGECORE_BASE_DOMAIN", "localhost").lower(),
         allowed_hosts=_listed("ALLOWED_HOSTS"),

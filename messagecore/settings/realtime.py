@@ -33,6 +33,9 @@ SOCKET_MAX_REFUSED_COMMANDS = 500
 # Of all connections of a user, and of a tenant, in one process; so many seconds' worth at once: 4 and 2.
 SOCKET_COMMANDS_PER_SECOND_OF_USER = 150
 SOCKET_COMMANDS_PER_SECOND_OF_TENANT = env.socket_commands_of_tenant
+# In one process, streams and polls that wait together, and how often one user may open them; ten times as many at once.
+FALLBACK_MAX_AT_ONCE = env.fallback_max_at_once
+FALLBACK_OPENINGS_PER_SECOND = 10
 # In one process. A tenant's are limited by its plan, over all processes.
 SOCKET_MAX_CONNECTIONS_PER_USER = 50
 # Sockets that have not authenticated yet, in one process: together, and of one address.

@@ -26,6 +26,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Conversations", "description": "Where users talk, and who is in there."},
         {"name": "Messages", "description": "What is said, and what is done to it."},
         {"name": "Moderation", "description": "Bans, filters, the review queue, and reports of messages."},
+        {"name": "Realtime", "description": "The socket's frames for those who cannot have a socket."},
         {"name": "Events", "description": "The durable log: a conversation's, and the feed of all of them."},
         {"name": "Files", "description": "What messages link to."},
         {"name": "Settings", "description": "What the tenant chose for all of its conversations."},

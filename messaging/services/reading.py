@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from messagecore.kernel import wire
 from messaging import rendering
-from messaging.access import find_acting_user
+from messaging.access import ConversationNotFound, find_acting_user, get_conversation
 from messaging.models import Conversation, Participant, User
 from messaging.queries import log, rendered, unread
 from messaging.queries import messages as message_queries
@@ -69,6 +69,23 @@ def identify(caller: Caller) -> User:
         user = find_acting_user(caller)
     assert user is not None, "a socket's caller has a token"
     return user
+
+
+@dataclass(frozen=True, slots=True)
+class NamedConversation:
+    """A conversation by its ids."""
+
+    id: UUID
+    external_id: str | None
+
+
+def get_conversation_of(tenant: TenantCard, user_id: UUID, any_id: str) -> NamedConversation:
+    """The conversation that a user names by either id. Raises ConversationNotFound where they are not in it."""
+    with tenant_scope(tenant):
+        conversation = get_conversation(any_id)
+        if not Participant.objects.filter(conversation=conversation, user_id=user_id).exists():
+            raise ConversationNotFound
+    return NamedConversation(conversation.id, conversation.external_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,11 @@ def parse(text: str) -> Frame:
         raise FrameRefused(MalformedFrame(refusal.message), None) from None
     except ValidationFailed as refusal:
         raise FrameRefused(refusal, find_id(text)) from None
+    return read(value)
+
+
+def read(value: Any) -> Frame:
+    """The command in parsed JSON. Raises FrameRefused."""
     try:
         validation.validate("ClientFrame", value)
     except ValidationFailed as refusal:

@@ -82,7 +82,7 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_catalogue_is_there() -> None:
-    names = "blocks commands content errors events feed files imports log moderation objects platform"
+    names = "blocks commands content errors events fallbacks feed files imports log moderation objects platform"
     names += " receipts requests scheduled search"
     assert list(FILES) == [f"{name}.json" for name in names.split()]
 
@@ -134,7 +134,7 @@ def test_examples_show_chinese_text() -> None:
 
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file, name in DEFINITIONS if file != "content.json"])
 def test_an_object_is_closed_unless_it_is_open_by_design(file: str, name: str) -> None:
-    open_by_design = {"Metadata", "OptionalMetadata", "ErrorDetails", "AckEvent"}
+    open_by_design = {"Metadata", "OptionalMetadata", "ErrorDetails", "AckEvent", "SendCommands"}
     schema = FILES[file]["$defs"][name]
     if "object" in schema.get("type", ()):
         assert (schema.get("additionalProperties") is False) is (name not in open_by_design)
@@ -426,6 +426,9 @@ GOOD: list[tuple[str, Any]] = [
     ("ResumeCommand", {"conversations": {}}),
     ("AuthenticateCommand", {}),
     ("ClientFrame", {"type": "ping", "data": None, "id": None}),
+    ("OpenEventStream", {"conversations": None, "lookingAt": None}),
+    ("PollEvents", {"conversations": {}, "state": None, "lookingAt": None, "presence": None, "waitSeconds": None}),
+    ("SendCommands", [{"type": "no such command"}] * 20),
 ]
 
 # Each body has one fault; the pointer is where the client is told to look.
@@ -557,6 +560,16 @@ BAD: list[tuple[str, Any, str]] = [
     ("ClientFrame", {"type": "ping", "id": 1.5}, "/id"),
     ("ClientFrame", {"type": "ping", "more": 1}, ""),
     ("ClientFrame", "ping", ""),
+    ("OpenEventStream", {"conversations": []}, "/conversations"),
+    ("OpenEventStream", {"lookingAt": ["a", "a"]}, "/lookingAt"),
+    ("PollEvents", {"conversations": {"c": -1}}, "/conversations/c"),
+    ("PollEvents", {"conversations": {}, "waitSeconds": 26}, "/waitSeconds"),
+    ("PollEvents", {"conversations": {}, "state": "{}"}, "/state"),
+    ("PollEvents", {"conversations": {}, "presence": "busy"}, "/presence"),
+    ("SendCommands", [], ""),
+    ("SendCommands", "ping", ""),
+    ("SendCommands", [{"type": "ping"}] * 21, ""),
+    ("SendCommands", [{"type": "ping"}, "ping"], "/1"),
 ]
 
 

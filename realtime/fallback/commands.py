@@ -1,0 +1,80 @@
+"""Commands by POST: those of a user are done here, those about a stream by the process that has it."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from messagecore.kernel import metrics
+from messagecore.kernel.errors import Refusal
+from messagecore.kernel.ids import find_uuid
+from realtime.commands import OF_A_USER
+from realtime.consumer import AlreadyAuthenticated, TooManyFrames
+from realtime.fallback.exchange import Exchange
+from realtime.fallback.house import house
+from realtime.protocol import frames
+from realtime.session import Errand
+from realtime.visit import Identified, answered
+
+
+class ConnectionNotFound(Refusal):
+    code = "connection_not_found"
+
+
+async def obey(who: Identified, commands: Sequence[Any], connection_id: str | None) -> list[Any]:
+    """Does commands one after the other; an answer for each: the `ack` or `error` that the socket would give, or,
+    without an `id`, its event, and an `ack` where it has none."""
+    return [orjson.loads(await _obey(who, command, connection_id)) for command in commands]
+
+
+async def _obey(who: Identified, command: Any, connection_id: str | None) -> str:
+    try:
+        frame = frames.read(command)
+    except frames.FrameRefused as refused:
+        return frames.error(refused.refusal, refused.id)
+    metrics.FRAMES_IN.labels(frame.type).inc()
+    if not house().may_ask(who.user_id):
+        return frames.error(TooManyFrames(), frame.id)
+    if frame.type == "authenticate":
+        return frames.error(AlreadyAuthenticated(), frame.id)
+    handler = OF_A_USER.get(frame.type)
+    if handler is not None:
+        errand = Errand(who.caller.tenant, who.user_id, who.external_user_id)
+        return (await answered(frame, handler(errand, frame.data))).said
+    try:
+        return await _of_a_connection(who, frame, connection_id)
+    except Refusal as refusal:
+        return frames.error(refusal, frame.id)
+
+
+async def _of_a_connection(who: Identified, frame: frames.Frame, connection_id: str | None) -> str:
+    connection = find_uuid(connection_id or "")
+    if connection is None:
+        raise ConnectionNotFound
+    process = str(connection)[-12:]
+    request = {
+        "connection": str(connection),
+        "tenant": str(who.caller.tenant.id),
+        "user": str(who.user_id),
+        "frame": {"type": frame.type, "data": frame.data, "id": frame.id},
+    }
+    answer = await (perform(request) if process == house().process else exchange().ask(process, request))
+    if answer["said"] is None:
+        raise ConnectionNotFound
+    said: str = answer["said"]
+    return said
+
+
+async def perform(request: dict[str, Any]) -> dict[str, Any]:
+    """Here, where the stream is if it is anywhere; `said` is None where it is not, or is not this user's."""
+    user = {"tenant_id": UUID(request["tenant"]), "user_id": UUID(request["user"])}
+    visit = house().find(request["connection"], **user)
+    return {"said": None if visit is None else await visit.answer(frames.Frame(**request["frame"]))}
+
+
+@cache
+def exchange() -> Exchange:
+    """This process's."""
+    return Exchange(house().process, perform)

@@ -1,0 +1,107 @@
+"""What one process has of streams and polls: their places, and who is in them."""
+
+import random
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from uuid import UUID
+
+from cachetools import TTLCache
+from django.conf import settings
+
+from messagecore.kernel import ids, metrics
+from messagecore.kernel.errors import RateLimited, ServiceUnavailable
+from realtime.hub import RESTARTING
+from realtime.limits import TokenBucket
+from realtime.visit import Visit
+
+REMEMBERED_USERS = 50_000
+FORGET_USERS_AFTER_S = 60
+PROCESS_BITS = 48
+RECONNECTS_PER_SECOND = 500
+"""How fast the clients of a process that ends are told to come back to the others."""
+
+
+class TooManyPolls(RateLimited):
+    """Opening streams and polling, by one user."""
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class House:
+    """Lives on the event loop. A connection's id says in its last digits which process has it."""
+
+    def __init__(self) -> None:
+        self._process = secrets.randbits(PROCESS_BITS)
+        self._visits: dict[str, Visit] = {}
+        self._openings: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED_USERS, FORGET_USERS_AFTER_S)
+        self._commands: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED_USERS, FORGET_USERS_AFTER_S)
+        self._is_closed = False
+
+    def new_connection_id(self) -> str:
+        """A UUIDv7, as every connection's."""
+        made = UUID(str(ids.new_id())).int >> PROCESS_BITS << PROCESS_BITS
+        return str(UUID(int=made | self._process))
+
+    @property
+    def process(self) -> str:
+        """As it stands at the end of its connections' ids."""
+        return f"{self._process:012x}"
+
+    def check_opening(self, user_id: UUID) -> None:
+        """Raises RateLimited if the user opens streams or polls faster than a sound client does."""
+        rate = settings.FALLBACK_OPENINGS_PER_SECOND
+        if not _bucket(self._openings, user_id, rate=rate, burst=10 * rate).take():
+            raise TooManyPolls
+
+    def may_ask(self, user_id: UUID) -> bool:
+        """Takes one command from what a user may ask: as much as on one socket."""
+        rate, burst = settings.SOCKET_COMMANDS_PER_SECOND, settings.SOCKET_COMMANDS_BURST
+        return _bucket(self._commands, user_id, rate=rate, burst=burst).take()
+
+    @contextmanager
+    def place(self, visit: Visit) -> Iterator[None]:
+        """Raises ServiceUnavailable when all are taken, or the process ends."""
+        if self._is_closed or len(self._visits) >= settings.FALLBACK_MAX_AT_ONCE:
+            raise ServiceUnavailable(headers={"Retry-After": "5"})
+        self._visits[visit.connection.id] = visit
+        metrics.FALLBACK_CONNECTIONS.inc()
+        try:
+            yield
+        finally:
+            self._visits.pop(visit.connection.id, None)
+            metrics.FALLBACK_CONNECTIONS.dec()
+
+    def find(self, connection_id: str, *, tenant_id: UUID, user_id: UUID) -> Visit | None:
+        """A stream of this user's that is open here."""
+        visit = self._visits.get(connection_id)
+        if visit is None or not visit.is_in or visit.connection.is_closing:
+            return None
+        return visit if (visit.session.tenant.id, visit.session.user_id) == (tenant_id, user_id) else None
+
+    def close(self) -> None:
+        """The process ends: streams are told and end, polls are answered, and who comes is sent elsewhere."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        spread_ms = max(1000, 1000 * len(self._visits) // RECONNECTS_PER_SECOND)
+        for visit in list(self._visits.values()):
+            after_ms = random.randint(0, spread_ms)  # noqa: S311 - to spread clients
+            visit.connection.disconnect(
+                RESTARTING, "the server is restarting", reconnect=True, reconnect_after_ms=after_ms
+            )
+
+
+def _bucket(buckets: TTLCache[UUID, TokenBucket], user_id: UUID, *, rate: float, burst: float) -> TokenBucket:
+    bucket = buckets.get(user_id)
+    if bucket is None:
+        bucket = buckets[user_id] = TokenBucket(rate=rate, burst=burst)
+    return bucket
+
+
+@cache
+def house() -> House:
+    """This process's."""
+    return House()
