@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 from django.utils import timezone
 
@@ -10,7 +11,7 @@ from messagecore.kernel.errors import FieldError, NotFound, Refusal, ValidationF
 from messagecore.kernel.ids import find_uuid
 from messaging.models import Conversation, Participant, User
 from messaging.queries.messages import Viewpoint
-from tenants.cards import Caller
+from tenants.cards import Caller, UserClaims
 from tenants.services.authentication import InvalidToken, check_not_revoked
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -50,6 +51,20 @@ class ParticipantNotFound(NotFound):
     code = "participant_not_found"
 
 
+class KnownUser(Protocol):
+    """What a row of a user says of what they may do, whatever was read of it."""
+
+    @property
+    def is_active(self) -> bool: ...
+    @property
+    def banned_until(self) -> datetime | None: ...
+    @property
+    def tokens_valid_after(self) -> datetime | None: ...
+
+
+Known = TypeVar("Known", bound=KnownUser)
+
+
 def get_user(any_id: str) -> User:
     """By the server's id or the integrator's; the server's wins. Raises UserNotFound."""
     uuid = find_uuid(any_id)
@@ -78,21 +93,32 @@ def find_acting_user(caller: Caller) -> User | None:
     token that was revoked for its user; UserInactive, UserBanned.
     """
     if caller.claims is not None:
-        user = User.objects.filter(external_user_id=caller.claims.external_user_id).first()
-        if user is None:
-            raise InvalidToken("The token's user does not exist.")
-        check_not_revoked(caller.claims.issued_at, user.tokens_valid_after)
+        user = token_user(User.objects.filter(external_user_id=caller.claims.external_user_id).first(), caller.claims)
     elif caller.acting_user is not None:
         user = get_user(caller.acting_user)
     else:
         return None
-    if not user.is_active:
-        raise UserInactive
-    check_not_banned(user, now=timezone.now())
+    check_may_act(user, now=timezone.now())
     return user
 
 
-def check_not_banned(user: User, *, now: datetime) -> None:
+def token_user(found: Known | None, claims: UserClaims) -> Known:
+    """The user that was found for a verified token. Raises InvalidToken for one who does not exist, and for a token
+    that was revoked for its user."""
+    if found is None:
+        raise InvalidToken("The token's user does not exist.")
+    check_not_revoked(claims.issued_at, found.tokens_valid_after)
+    return found
+
+
+def check_may_act(user: KnownUser, *, now: datetime) -> None:
+    """Raises UserInactive, UserBanned."""
+    if not user.is_active:
+        raise UserInactive
+    check_not_banned(user, now=now)
+
+
+def check_not_banned(user: KnownUser, *, now: datetime) -> None:
     """Raises UserBanned during a ban from the whole tenant; one that is over is none."""
     if user.banned_until is not None and user.banned_until > now:
         raise UserBanned(user.banned_until)

@@ -1,6 +1,7 @@
 """Reading users."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -9,6 +10,38 @@ from django.db.models import Q
 from messagecore.kernel.api.paging import behind
 from messaging.models import User
 from messaging.queries.messages import SenderView
+from tenants.pipeline import Read
+
+_BY_EXTERNAL_ID = """
+SELECT id, external_user_id, is_active, banned_until, tokens_valid_after
+FROM messaging_user WHERE external_user_id = $1"""
+
+_BLOCKED = "SELECT blocked_id FROM messaging_userblock WHERE blocker_id = $1"
+
+
+def _only(column: UUID) -> UUID:
+    return column
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A user, and whether they may do anything."""
+
+    id: UUID
+    external_user_id: str
+    is_active: bool
+    banned_until: datetime | None
+    tokens_valid_after: datetime | None
+
+
+def by_external_id(external_user_id: str) -> Read[UserRow]:
+    """One or none. ORM: `User.objects.filter(external_user_id=…)`, of these columns."""
+    return Read(_BY_EXTERNAL_ID, [external_user_id], UserRow)
+
+
+def blocked_by_user(user_id: UUID) -> Read[UUID]:
+    """Whom the user blocks. An index scan. ORM: `UserBlock.objects.filter(blocker_id=…).values_list("blocked_id")`."""
+    return Read(_BLOCKED, [user_id], _only)
 
 
 def references(user_ids: Iterable[UUID]) -> dict[UUID, SenderView]:

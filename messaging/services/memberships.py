@@ -50,7 +50,7 @@ def membership_changes(
     """What differs from what is known: the conversations that all of the user's connections listen to
     (`everywhere`), and those that any does (`somewhere`)."""
     with tenant_scope(tenant):
-        now = {position.conversation_id for position in log.positions_of_user(user_id)}
+        now = {position.conversation_id for position in log.positions_of_user(user_id).fetch()}
         gone = set(somewhere) - now
         ends = log.last_seqs(list(gone)) if gone else {}
         arrived = _arrivals(user_id, known=everywhere) if now - set(everywhere) else []

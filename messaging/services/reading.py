@@ -14,14 +14,16 @@ from django.utils import timezone
 
 from messagecore.kernel import wire
 from messaging import rendering
-from messaging.access import ConversationNotFound, find_acting_user, get_conversation
+from messaging.access import ConversationNotFound, check_may_act, get_conversation, token_user
 from messaging.models import Conversation, Participant, User
-from messaging.queries import log, rendered, unread
+from messaging.queries import log, rendered, unread, users
 from messaging.queries import messages as message_queries
 from messaging.queries.conversations import view_conversations
 from messaging.queries.log import LogPosition, LogSpan, MembershipMark
+from messaging.queries.users import UserRow
 from messaging.services.blocks import blocked_by
 from tenants.cards import Caller, TenantCard
+from tenants.pipeline import read_together
 from tenants.scope import tenant_scope
 
 
@@ -63,11 +65,12 @@ def log_starts(tenant: TenantCard, conversation_ids: Sequence[UUID]) -> dict[UUI
         return log.starts(conversation_ids)
 
 
-def identify(caller: Caller) -> User:
-    """The user of a caller whose token was verified. Raises UserNotFound, UserInactive, UserBanned, InvalidToken."""
-    with tenant_scope(caller.tenant):
-        user = find_acting_user(caller)
-    assert user is not None, "a socket's caller has a token"
+def identify(caller: Caller) -> UserRow:
+    """The user of a caller whose token was verified. Raises InvalidToken, UserInactive, UserBanned. One round trip."""
+    assert caller.claims is not None, "a connection's caller has a token"
+    (found,) = read_together(caller.tenant, users.by_external_id(caller.claims.external_user_id))
+    user = token_user(found[0] if found else None, caller.claims)
+    check_may_act(user, now=timezone.now())
     return user
 
 
@@ -97,15 +100,14 @@ class Standing:
 
 
 def standing(tenant: TenantCard, user_id: UUID) -> Standing:
-    """Two statements."""
-    with tenant_scope(tenant):
-        return Standing(log.positions_of_user(user_id), blocked_by([user_id]).get(user_id, frozenset()))
+    """One round trip."""
+    positions, blocked = read_together(tenant, log.positions_of_user(user_id), users.blocked_by_user(user_id))
+    return Standing(positions, frozenset(blocked))
 
 
 def positions(tenant: TenantCard, user_id: UUID) -> list[LogPosition]:
     """Every conversation that the user is in, with where its log ends and where their view of it begins."""
-    with tenant_scope(tenant):
-        return log.positions_of_user(user_id)
+    return read_together(tenant, log.positions_of_user(user_id))[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,10 @@ from django.db.backends.postgresql.psycopg_any import BaseTzLoader
 from django.utils.asyncio import async_unsafe
 from django_tenants.postgresql_backend import base
 from django_tenants.utils import quote_schema_name
+from psycopg import IsolationLevel
 from psycopg.adapt import AdaptersMap
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 
 DEFAULT_PATH = ("public",)
 """What a new session resolves names in; PostgreSQL's own default, `"$user", public`, comes to the same."""
@@ -40,8 +43,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Sets `search_path` with SET LOCAL inside a transaction, so that a transaction pooler may hand the session on.
 
     django-tenants sets it for the session and on every cursor (a third of the samples of a plain DRF request).
-    Here a statement costs nothing extra while the path is already right; the first statement of a tenant's
-    transaction costs one round trip more. Outside a transaction (migrations) the session's path is set as usual.
+    Here a statement costs nothing extra while the path is already right, and the path of a tenant's transaction goes
+    along with its BEGIN. Outside a transaction (migrations) the session's path is set as usual.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,12 +66,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return
         local = self.in_atomic_block
         statement = f"SET {'LOCAL ' if local else ''}search_path = {', '.join(map(quote_schema_name, wanted))}"
+        if local and self.connection.info.transaction_status == TransactionStatus.IDLE:
+            statement = f"{self._begin()}; {statement}"
         self._setting_search_path = True
         try:
-            # A plain psycopg cursor: the statement is ours, not the caller's, and takes no parameters. Errors are
-            # Django's, so that it knows of a broken connection.
-            with self.wrap_database_errors, self.connection.cursor() as plain:
-                plain.execute(statement)
+            with self.wrap_database_errors:  # Django's, so that it knows of a broken connection
+                self._execute_plainly(statement)
         except InternalError as error:
             if isinstance(error.__cause__, base.psycopg.errors.InFailedSqlTransaction):
                 return  # Only a rollback can follow, and that forgets the path anyway.
@@ -79,6 +82,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._transaction_path = wanted
         else:
             self._session_path = wanted
+
+    @staticmethod
+    def search_path_of(schema_name: str) -> str:
+        """What a tenant's schema goes by in `search_path`."""
+        return f"{quote_schema_name(schema_name)}, public"
+
+    def _begin(self) -> str:
+        """What psycopg would begin the transaction with, in a round trip of its own."""
+        level: IsolationLevel | None = self.connection.isolation_level
+        return "BEGIN" if level is None else f"BEGIN ISOLATION LEVEL {level.name.replace('_', ' ')}"
+
+    def _execute_plainly(self, statements: str) -> None:
+        """Statements of ours, without parameters, in one round trip, past every cursor."""
+        done = self.connection.pgconn.exec_(statements.encode())
+        if done.status != ExecStatus.COMMAND_OK:
+            raise error_from_result(done, self.connection.info.encoding)
 
     @async_unsafe
     def commit(self) -> None:
