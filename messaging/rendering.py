@@ -31,7 +31,7 @@ UNKNOWN = Presence("unknown")
 
 def render_reference(user: User | SenderView) -> dict[str, Any]:
     return {
-        "id": str(user.id),
+        "id": wire.id_text(user.id),
         "externalUserId": user.external_user_id,
         "displayName": user.display_name,
         "avatarUrl": user.avatar_url,
@@ -61,7 +61,7 @@ def render_message(view: MessageView) -> dict[str, Any]:
     sender = None if view.sender is None else render_reference(view.sender)
     return {
         "id": str(view.id),
-        "conversationId": str(view.conversation_id),
+        "conversationId": wire.id_text(view.conversation_id),
         "conversationExternalId": view.conversation_external_id,
         "seq": view.seq,
         "messageIndex": view.message_index,
@@ -70,7 +70,7 @@ def render_message(view: MessageView) -> dict[str, Any]:
         "type": view.type,
         "content": view.content,
         "replyToId": None if view.reply_to_id is None else str(view.reply_to_id),
-        "threadId": None if view.thread_id is None else str(view.thread_id),
+        "threadId": None if view.thread_id is None else wire.id_text(view.thread_id),
         "replyCount": view.reply_count,
         "forwardedFromId": None if view.forwarded_from_id is None else str(view.forwarded_from_id),
         "clientMessageId": view.client_message_id,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -73,6 +74,12 @@ def _check(root: Any) -> None:
             elif isinstance(value, list):
                 deeper.extend(value)
         level = deeper
+
+
+@lru_cache(4096)
+def id_text(id_: UUID) -> str:
+    """As `str`. Remembered, for ids that many objects on a page have in common."""
+    return str(id_)
 
 
 @lru_cache(1024)

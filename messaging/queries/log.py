@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -12,8 +12,7 @@ from django.db import connection
 from tenants.pipeline import Read
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(NamedTuple):
     """A log entry that is not a message."""
 
     conversation_id: UUID
@@ -66,7 +65,7 @@ _LAST_SEQS = "SELECT id, last_seq FROM messaging_conversation WHERE id = ANY(%s)
 
 _OF_USER = """
 SELECT p.conversation_id, c.external_id, c.last_seq, GREATEST(p.visible_from_seq, c.purged_seq + 1), c.purged_seq
-FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id WHERE p.user_id = $1"""
+FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id WHERE p.user_id = %s"""
 
 
 def span_arrays(spans: Sequence[LogSpan]) -> list[list[Any]]:
@@ -78,14 +77,14 @@ def span_arrays(spans: Sequence[LogSpan]) -> list[list[Any]]:
     ]
 
 
-def events_in(spans: Sequence[LogSpan]) -> list[EventRow]:
+def events_in(spans: Sequence[LogSpan]) -> Read[EventRow]:
     """Events other than messages in these spans, in any order. An index scan a span."""
-    with connection.cursor() as cursor:
-        cursor.execute(_EVENTS, span_arrays(spans))
-        return [
-            EventRow(conversation, external_id, seq, type_, actor, subject, orjson.loads(data), recorded_at, author)
-            for conversation, external_id, seq, type_, actor, subject, data, recorded_at, author in cursor.fetchall()
-        ]
+    return Read(_EVENTS, span_arrays(spans), _event_row)
+
+
+def _event_row(row: tuple[Any, ...]) -> EventRow:
+    """From a row of _EVENTS."""
+    return EventRow._make((*row[:6], orjson.loads(row[6]), *row[7:]))
 
 
 def record_events(rows: Sequence[EventRow]) -> None:
@@ -122,8 +121,7 @@ def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
         return dict(cursor.fetchall())
 
 
-@dataclass(frozen=True, slots=True)
-class LogPosition:
+class LogPosition(NamedTuple):
     conversation_id: UUID
     conversation_external_id: str | None
     last_seq: int
@@ -137,7 +135,7 @@ def positions_of_user(user_id: UUID) -> Read[LogPosition]:
     of their memberships.
 
     ORM: `Participant.objects.filter(user_id=…).select_related("conversation")`, of these columns."""
-    return Read(_OF_USER, [user_id], LogPosition)
+    return Read(_OF_USER, [user_id], LogPosition._make)
 
 
 @dataclass(frozen=True, slots=True)

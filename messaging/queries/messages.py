@@ -1,20 +1,20 @@
 """Reading messages: newest page, pages by number, by seq, by time, around a message."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 from django.db import connection
 
 from messaging.queries.log import SPANS, LogSpan, span_arrays
+from tenants.pipeline import Read
 
 
-@dataclass(frozen=True, slots=True)
-class SenderView:
+class SenderView(NamedTuple):
     id: UUID
     external_user_id: str
     display_name: str | None
@@ -30,8 +30,7 @@ class ReactionCount:
     me: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MessageView:
+class MessageView(NamedTuple):
     """A message as it is read: the row with its sender, its reactions and its conversation's external id."""
 
     id: UUID
@@ -65,34 +64,55 @@ FROM messaging_reaction WHERE message_id = ANY(%s) GROUP BY message_id, name ORD
 
 # A message is read when every participant but its sender has read that far, and delivered when it has reached all of
 # them. In conversations above 100 people nobody looks at that, and it would cost a look at each of them.
+_STATUS = """
+CASE WHEN c.participant_count NOT BETWEEN 2 AND 100 THEN 'sent'
+  WHEN NOT EXISTS (
+    SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
+      AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq) THEN 'read'
+  WHEN NOT EXISTS (
+    SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
+      AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq AND p.last_delivered_seq < m.seq)
+    THEN 'delivered'
+  ELSE 'sent' END"""
+
 _COLUMNS = """
 SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
        m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
        m.type, m.content::text, m.reply_to_id, m.thread_id, COALESCE(root.reply_count, m.reply_count),
        m.forwarded_from_id, m.client_message_id,
        m.mentions::text, m.silent, m.metadata::text, m.created_at, m.recorded_at, m.updated_at, m.edited_at,
-       m.deleted_at, m.reaction_count,
-       CASE WHEN c.participant_count NOT BETWEEN 2 AND 100 THEN 'sent'
-         WHEN NOT EXISTS (
-           SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
-             AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq) THEN 'read'
-         WHEN NOT EXISTS (
-           SELECT 1 FROM messaging_participant p WHERE p.conversation_id = m.conversation_id
-             AND p.user_id IS DISTINCT FROM m.sender_id AND p.last_read_seq < m.seq AND p.last_delivered_seq < m.seq)
-           THEN 'delivered'
-         ELSE 'sent' END
-"""
+       m.deleted_at, m.reaction_count, """
 
 _REFERENCES = """
 LEFT JOIN messaging_user u ON u.id = m.sender_id
 LEFT JOIN messaging_message root ON root.id = m.thread_id
 """
 
-_ANYWHERE = "FROM messaging_message m JOIN messaging_conversation c ON c.id = m.conversation_id"
+_ANYWHERE = " FROM messaging_message m JOIN messaging_conversation c ON c.id = m.conversation_id"
+
+# The same for stretches of logs, looking once at each conversation instead of at each message: how far the two who have
+# read least, and whom least has reached, have come. The sender may be one of them, and does not count.
+_STATUS_IN_SPANS = """
+CASE WHEN c.participant_count NOT BETWEEN 2 AND 100 THEN 'sent'
+  WHEN m.seq <= COALESCE(
+    CASE WHEN behind.reader[1] IS NOT DISTINCT FROM m.sender_id THEN behind.read[2] ELSE behind.read[1] END, m.seq)
+    THEN 'read'
+  WHEN m.seq <= COALESCE(
+    CASE WHEN behind.receiver[1] IS NOT DISTINCT FROM m.sender_id THEN behind.reached[2] ELSE behind.reached[1] END,
+    m.seq) THEN 'delivered'
+  ELSE 'sent' END"""
 
 _IN_SPANS = f"""
 FROM {SPANS}
 JOIN messaging_conversation c ON c.id = span.conversation_id
+CROSS JOIN LATERAL (
+  SELECT array_agg(p.user_id ORDER BY p.last_read_seq, p.user_id) reader,
+         array_agg(p.last_read_seq ORDER BY p.last_read_seq, p.user_id) read,
+         array_agg(p.user_id ORDER BY GREATEST(p.last_read_seq, p.last_delivered_seq), p.user_id) receiver,
+         array_agg(GREATEST(p.last_read_seq, p.last_delivered_seq)
+                   ORDER BY GREATEST(p.last_read_seq, p.last_delivered_seq), p.user_id) reached
+  FROM messaging_participant p
+  WHERE p.conversation_id = c.id AND c.participant_count BETWEEN 2 AND 100 OFFSET 0) behind
 CROSS JOIN LATERAL (
   SELECT * FROM messaging_message entry WHERE entry.conversation_id = span.conversation_id
     AND entry.seq BETWEEN span.first_seq AND span.last_seq AND entry.seq > c.purged_seq OFFSET 0) m"""  # noqa: S608 - a constant of this module
@@ -103,52 +123,48 @@ _NOT_BLOCKED = """NOT EXISTS (
   SELECT 1 FROM messaging_userblock b WHERE b.blocker_id = %s AND b.blocked_id = m.sender_id)"""
 
 
-def _view(row: tuple[Any, ...], reactions: tuple[ReactionCount, ...]) -> MessageView:
-    """From a row of _COLUMNS."""
-    id_, conversation_id, external_id, seq, index, *sender = row[:9]
-    type_, content, reply_to_id, thread_id, reply_count, forwarded_from_id, client_message_id = row[9:16]
-    mentions, silent, metadata, created_at, recorded_at, updated_at, edited_at, deleted_at = row[16:24]
-    return MessageView(
-        id=id_,
-        conversation_id=conversation_id,
-        conversation_external_id=external_id,
-        seq=seq,
-        message_index=index,
-        sender=None if sender[1] is None else SenderView(*sender),
-        type=type_,
-        content=orjson.loads(content),
-        reply_to_id=reply_to_id,
-        thread_id=thread_id,
-        reply_count=reply_count,
-        forwarded_from_id=forwarded_from_id,
-        client_message_id=client_message_id,
-        mentions=orjson.loads(mentions),
-        silent=silent,
-        metadata=orjson.loads(metadata),
-        created_at=created_at,
-        recorded_at=recorded_at,
-        updated_at=updated_at,
-        edited_at=edited_at,
-        deleted_at=deleted_at,
-        reactions=reactions,
-        status=row[25],
-    )
+MessageRow = tuple[Any, ...]
+"""A row of _COLUMNS and a status."""
 
 
-def _fetch(
-    clause: str, parameters: Sequence[Any], viewer_id: UUID | None, *, source: str = _ANYWHERE
-) -> list[MessageView]:
-    """One statement, and one more for the reactions where there are any."""
-    with connection.cursor() as cursor:
-        cursor.execute(_COLUMNS + source + _REFERENCES + clause, parameters)
-        rows = cursor.fetchall()
-        reactions: defaultdict[UUID, list[ReactionCount]] = defaultdict(list)
-        reacted_to = [row[0] for row in rows if row[24]]
-        if reacted_to:
+def views_of(rows: Sequence[MessageRow], viewer_id: UUID | None = None) -> list[MessageView]:
+    """The messages in these rows with their reactions: one statement where there are any, else none."""
+    reactions = _reactions_of(rows, viewer_id)
+    senders: dict[UUID, SenderView] = {}
+    views: list[MessageView] = []
+    for row in rows:
+        sender_id = row[5]
+        sender = senders.get(sender_id)
+        if sender is None and row[6] is not None:
+            sender = senders[sender_id] = SenderView._make(row[5:9])
+        content, mentions, metadata = orjson.loads(row[10]), orjson.loads(row[16]), orjson.loads(row[18])
+        views.append(
+            MessageView._make(
+                (
+                    *(*row[:5], sender, row[9], content, *row[11:16], mentions, row[17], metadata, *row[19:24]),
+                    *(tuple(reactions.get(row[0], ())), row[25]),
+                )
+            )
+        )
+    return views
+
+
+def _reactions_of(rows: Sequence[MessageRow], viewer_id: UUID | None) -> Mapping[UUID, Sequence[ReactionCount]]:
+    reacted_to = [row[0] for row in rows if row[24]]
+    reactions: defaultdict[UUID, list[ReactionCount]] = defaultdict(list)
+    if reacted_to:
+        with connection.cursor() as cursor:
             cursor.execute(_REACTIONS, [viewer_id, reacted_to])
             for message_id, name, count, me in cursor.fetchall():
                 reactions[message_id].append(ReactionCount(name, count, me))
-    return [_view(row, tuple(reactions[row[0]])) for row in rows]
+    return reactions
+
+
+def _fetch(clause: str, parameters: Sequence[Any], viewer_id: UUID | None) -> list[MessageView]:
+    with connection.cursor() as cursor:
+        cursor.execute(_COLUMNS + _STATUS + _ANYWHERE + _REFERENCES + clause, parameters)
+        rows = cursor.fetchall()
+    return views_of(rows, viewer_id)
 
 
 def get_messages(ids: Sequence[UUID], *, viewer_id: UUID | None = None) -> dict[UUID, MessageView]:
@@ -220,10 +236,9 @@ def after(view: Viewpoint, seq: int, *, limit: int) -> list[MessageView]:
     )
 
 
-def in_spans(spans: Sequence[LogSpan]) -> list[MessageView]:
-    """The messages in these spans of logs, in any order, as nobody in particular sees them. An index scan a span, and
-    one statement for the reactions of all."""
-    return _fetch("", span_arrays(spans), None, source=_IN_SPANS)
+def in_spans(spans: Sequence[LogSpan]) -> Read[MessageRow]:
+    """The messages in these spans of logs, in any order, for `views_of`. An index scan a span."""
+    return Read(_COLUMNS + _STATUS_IN_SPANS + _IN_SPANS + _REFERENCES, span_arrays(spans), tuple)
 
 
 _LAST_VISIBLE = f"""

@@ -1,8 +1,9 @@
 """Reading users."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db.models import Q
@@ -14,17 +15,12 @@ from tenants.pipeline import Read
 
 _BY_EXTERNAL_ID = """
 SELECT id, external_user_id, is_active, banned_until, tokens_valid_after
-FROM messaging_user WHERE external_user_id = $1"""
+FROM messaging_user WHERE external_user_id = %s"""
 
-_BLOCKED = "SELECT blocked_id FROM messaging_userblock WHERE blocker_id = $1"
-
-
-def _only(column: UUID) -> UUID:
-    return column
+_BLOCKED = "SELECT blocked_id FROM messaging_userblock WHERE blocker_id = %s"
 
 
-@dataclass(frozen=True, slots=True)
-class UserRow:
+class UserRow(NamedTuple):
     """A user, and whether they may do anything."""
 
     id: UUID
@@ -36,12 +32,12 @@ class UserRow:
 
 def by_external_id(external_user_id: str) -> Read[UserRow]:
     """One or none. ORM: `User.objects.filter(external_user_id=…)`, of these columns."""
-    return Read(_BY_EXTERNAL_ID, [external_user_id], UserRow)
+    return Read(_BY_EXTERNAL_ID, [external_user_id], UserRow._make)
 
 
 def blocked_by_user(user_id: UUID) -> Read[UUID]:
     """Whom the user blocks. An index scan. ORM: `UserBlock.objects.filter(blocker_id=…).values_list("blocked_id")`."""
-    return Read(_BLOCKED, [user_id], _only)
+    return Read(_BLOCKED, [user_id], itemgetter(0))
 
 
 def references(user_ids: Iterable[UUID]) -> dict[UUID, SenderView]:

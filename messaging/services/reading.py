@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -27,8 +27,7 @@ from tenants.pipeline import read_together
 from tenants.scope import tenant_scope
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """A durable event as it is shown: its type and data."""
 
     seq: int
@@ -38,11 +37,12 @@ class LogEntry:
 
 
 def read_log(tenant: TenantCard, spans: Sequence[LogSpan]) -> dict[UUID, list[LogEntry]]:
-    """The log's entries in each span, in order, rendered from the rows as they are now; one span a conversation. A
-    fixed number of statements, whatever the number of spans. What retention took away is left out: `log_starts`."""
+    """The log's entries in each span, in order, rendered from the rows as they are now; one span a conversation. One
+    round trip for messages alone, and a fixed number of statements more for what else there is, whatever the number of
+    spans. What retention took away is left out: `log_starts`."""
+    rows, events = read_together(tenant, message_queries.in_spans(spans), log.events_in(spans))
     with tenant_scope(tenant):
-        messages = message_queries.in_spans(spans)
-        events = log.events_in(spans)
+        messages = message_queries.views_of(rows)
         shown = rendered.render_events(events)
     found: dict[UUID, list[LogEntry]] = {span.conversation_id: [] for span in spans}
     for view in messages:

@@ -6,11 +6,11 @@ written to sockets, so that no process but the first encodes it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True)
-class EventHint:
+class EventHint(NamedTuple):
     """A durable event of a conversation. `author_id` wrote the message that it is about."""
 
     conversation_id: UUID

@@ -1,6 +1,7 @@
 """Reads in one round trip: the same as cursors read, in the right schema, whatever breaks, and nothing left behind."""
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def pair(committed: None) -> Iterator[tuple[Account, Account]]:
 
 
 def value(sql: str, *parameters: Any) -> Read[Any]:
-    return Read(sql, parameters, lambda column: column)
+    return Read(sql, parameters, itemgetter(0))
 
 
 NAMES = value("SELECT external_user_id FROM messaging_user ORDER BY 1")
@@ -60,7 +61,7 @@ def test_it_reads_what_a_model_reads(pair: tuple[Account, Account]) -> None:
     fields = ("id", "external_user_id", "is_active", "banned_until", "tokens_valid_after")
     with tenant_scope(a.tenant):
         User.objects.filter(external_user_id="a").update(banned_until="9999-12-31T23:59:59.999999Z")
-        expected = [users.UserRow(*row) for row in User.objects.filter(external_user_id="a").values_list(*fields)]
+        expected = [users.UserRow._make(row) for row in User.objects.filter(external_user_id="a").values_list(*fields)]
         assert users.by_external_id("a").fetch() == expected
         assert read_together(a.tenant, users.by_external_id("a"), users.by_external_id("nobody")) == (expected, [])
     assert read_together(a.tenant, users.by_external_id("a"), users.by_external_id("nobody")) == (expected, [])
@@ -80,9 +81,9 @@ def test_inside_a_transaction_it_sees_what_is_not_committed(pair: tuple[Account,
 @pytest.mark.parametrize(
     ("failing", "error"),
     [
-        (value("SELECT 1 / $1::int", 0), DataError),
+        (value("SELECT 1 / %s::int", 0), DataError),
         (value("SELECT * FROM nowhere"), DatabaseError),
-        (value("SELECT $1::uuid", "x"), DataError),
+        (value("SELECT %s::uuid", "x"), DataError),
         (value("SELECT 1; SELECT 2"), DatabaseError),
     ],
 )
@@ -100,7 +101,7 @@ def test_a_value_that_cannot_be_sent_leaves_the_connection_usable(pair: tuple[Ac
     a, _ = pair
     for wrong in ("nul\0", object()):
         with pytest.raises(Exception, match=r"NUL|adapt"):
-            read_together(a.tenant, NAMES, value("SELECT $1", wrong))
+            read_together(a.tenant, NAMES, value("SELECT %s", wrong))
         assert read_together(a.tenant, NAMES) == (["a"],)
 
 
@@ -108,9 +109,17 @@ def test_a_broken_connection_is_an_operational_error_once(pair: tuple[Account, A
     a, _ = pair
     (backend,) = read_together(a.tenant, value("SELECT pg_backend_pid()"))[0]
     with pytest.raises(OperationalError):
-        read_together(a.tenant, value("SELECT pg_terminate_backend($1)", backend), NAMES)
+        read_together(a.tenant, value("SELECT pg_terminate_backend(%s)", backend), NAMES)
     connection.close_if_unusable_or_obsolete()
     assert read_together(a.tenant, NAMES) == (["a"],)
+
+
+def test_a_percent_sign_is_one(pair: tuple[Account, Account]) -> None:
+    a, _ = pair
+    like = value("SELECT %s || '%%' WHERE 'ab' LIKE 'a%%' AND %s = 7 %% 4", "100", 3)
+    assert read_together(a.tenant, like) == (["100%"],)
+    with tenant_scope(a.tenant):
+        assert like.fetch() == ["100%"]
 
 
 def test_much_in_both_directions(pair: tuple[Account, Account]) -> None:
@@ -118,12 +127,12 @@ def test_much_in_both_directions(pair: tuple[Account, Account]) -> None:
     a, _ = pair
     much = "界" * 2_000_000
     sent, counted, back = (
-        value("SELECT length($1)", much),
+        value("SELECT length(%s)", much),
         value("SELECT count(*) FROM generate_series(1, 100000)"),
         value("SELECT repeat('x', 1000) || n FROM generate_series(1, 20000) n"),
     )
     lengths, counts = read_together(a.tenant, sent, counted)
     assert (lengths, counts) == ([2_000_000], [100_000])
-    echoed, rows = read_together(a.tenant, value("SELECT $1::text", much), back)
+    echoed, rows = read_together(a.tenant, value("SELECT %s::text", much), back)
     assert echoed == [much]
     assert (len(rows), rows[-1]) == (20_000, "x" * 1000 + "20000")
