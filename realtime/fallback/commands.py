@@ -1,6 +1,7 @@
 """Commands by POST: those of a user are done here, those about a stream by the process that has it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from messagecore.kernel import metrics
-from messagecore.kernel.errors import Refusal
+from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from messagecore.kernel.ids import find_uuid
 from realtime.commands import OF_A_USER
 from realtime.consumer import AlreadyAuthenticated, TooManyFrames
@@ -26,16 +27,26 @@ class ConnectionNotFound(Refusal):
 async def obey(who: Identified, commands: Sequence[Any], connection_id: str | None) -> list[Any]:
     """Does commands one after the other; an answer for each: the `ack` or `error` that the socket would give, or,
     without an `id`, its event, and an `ack` where it has none."""
-    return [orjson.loads(await _obey(who, command, connection_id)) for command in commands]
+    stream = _Stream(connection_id)
+    return [orjson.Fragment(await _obey(who, command, stream)) for command in commands]
 
 
-async def _obey(who: Identified, command: Any, connection_id: str | None) -> str:
+@dataclass(slots=True)
+class _Stream:
+    """The stream that commands are about."""
+
+    connection_id: str | None
+    is_silent: bool = False
+    """Its process was asked, and did not answer: nobody waits for that again."""
+
+
+async def _obey(who: Identified, command: Any, stream: _Stream) -> str:
     try:
         frame = frames.read(command)
     except frames.FrameRefused as refused:
         return frames.error(refused.refusal, refused.id)
     metrics.FRAMES_IN.labels(frame.type).inc()
-    if not house().may_ask(who.user_id):
+    if not house().may_ask(who.caller.tenant.id, who.user_id):
         return frames.error(TooManyFrames(), frame.id)
     if frame.type == "authenticate":
         return frames.error(AlreadyAuthenticated(), frame.id)
@@ -44,15 +55,17 @@ async def _obey(who: Identified, command: Any, connection_id: str | None) -> str
         errand = Errand(who.caller.tenant, who.user_id, who.external_user_id)
         return (await answered(frame, handler(errand, frame.data))).said
     try:
-        return await _of_a_connection(who, frame, connection_id)
+        return await _of_a_connection(who, frame, stream)
     except Refusal as refusal:
         return frames.error(refusal, frame.id)
 
 
-async def _of_a_connection(who: Identified, frame: frames.Frame, connection_id: str | None) -> str:
-    connection = find_uuid(connection_id or "")
+async def _of_a_connection(who: Identified, frame: frames.Frame, stream: _Stream) -> str:
+    connection = find_uuid(stream.connection_id or "")
     if connection is None:
         raise ConnectionNotFound
+    if stream.is_silent:
+        raise ServiceUnavailable
     process = str(connection)[-12:]
     request = {
         "connection": str(connection),
@@ -60,7 +73,11 @@ async def _of_a_connection(who: Identified, frame: frames.Frame, connection_id: 
         "user": str(who.user_id),
         "frame": {"type": frame.type, "data": frame.data, "id": frame.id},
     }
-    answer = await (perform(request) if process == house().process else exchange().ask(process, request))
+    try:
+        answer = await (perform(request) if process == house().process else exchange().ask(process, request))
+    except ServiceUnavailable:
+        stream.is_silent = True
+        raise
     if answer["said"] is None:
         raise ConnectionNotFound
     said: str = answer["said"]

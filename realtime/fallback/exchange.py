@@ -91,8 +91,11 @@ class Exchange:
 
     async def _work(self, message: dict[str, Any]) -> None:
         try:
-            answer = await self._perform(message["request"])
+            async with asyncio.timeout(ANSWERED_WITHIN_S):  # a resume lasts as long as its client reads
+                answer = await self._perform(message["request"])
             with suppress(RedisError, OSError, ChannelFull, TimeoutError):  # who asked has given up by itself
                 await self._send(message["from"], {"call": message["call"], "answer": answer})
+        except TimeoutError:
+            logger.info("a request of another process is not answered: it takes too long")
         except Exception:
             logger.exception("a request of another process failed")

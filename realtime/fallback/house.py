@@ -2,7 +2,7 @@
 
 import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from uuid import UUID
@@ -12,12 +12,14 @@ from django.conf import settings
 
 from messagecore.kernel import ids, metrics
 from messagecore.kernel.errors import RateLimited, ServiceUnavailable
-from realtime.hub import RESTARTING
-from realtime.limits import TokenBucket
+from realtime.hub import RESTARTING, hub
+from realtime.limits import TokenBucket, tenant_bucket
 from realtime.visit import Visit
 
-REMEMBERED_USERS = 50_000
-FORGET_USERS_AFTER_S = 60
+REMEMBERED = 50_000
+FORGET_AFTER_S = 60
+"""Any bucket is full again by then."""
+
 PROCESS_BITS = 48
 RECONNECTS_PER_SECOND = 500
 """How fast the clients of a process that ends are told to come back to the others."""
@@ -36,8 +38,9 @@ class House:
     def __init__(self) -> None:
         self._process = secrets.randbits(PROCESS_BITS)
         self._visits: dict[str, Visit] = {}
-        self._openings: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED_USERS, FORGET_USERS_AFTER_S)
-        self._commands: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED_USERS, FORGET_USERS_AFTER_S)
+        self._openings: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED, FORGET_AFTER_S)
+        self._commands: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED, FORGET_AFTER_S)
+        self._commands_of_tenants: TTLCache[UUID, TokenBucket] = TTLCache(REMEMBERED, FORGET_AFTER_S)
         self._is_closed = False
 
     def new_connection_id(self) -> str:
@@ -53,13 +56,18 @@ class House:
     def check_opening(self, user_id: UUID) -> None:
         """Raises RateLimited if the user opens streams or polls faster than a sound client does."""
         rate = settings.FALLBACK_OPENINGS_PER_SECOND
-        if not _bucket(self._openings, user_id, rate=rate, burst=10 * rate).take():
+        if not _bucket(self._openings, user_id, lambda: TokenBucket(rate=rate, burst=10 * rate)).take():
             raise TooManyPolls
 
-    def may_ask(self, user_id: UUID) -> bool:
-        """Takes one command from what a user may ask: as much as on one socket."""
+    def may_ask(self, tenant_id: UUID, user_id: UUID) -> bool:
+        """Takes one command from what a user may ask, as much as on one socket, and from what their tenant may ask of
+        this process, together with its connections here."""
         rate, burst = settings.SOCKET_COMMANDS_PER_SECOND, settings.SOCKET_COMMANDS_BURST
-        return _bucket(self._commands, user_id, rate=rate, burst=burst).take()
+        if not _bucket(self._commands, user_id, lambda: TokenBucket(rate=rate, burst=burst)).take():
+            return False
+        local = hub().tenants.get(tenant_id)
+        together = _bucket(self._commands_of_tenants, tenant_id, tenant_bucket) if local is None else local.commands
+        return together.take()
 
     @contextmanager
     def place(self, visit: Visit) -> Iterator[None]:
@@ -94,10 +102,10 @@ class House:
             )
 
 
-def _bucket(buckets: TTLCache[UUID, TokenBucket], user_id: UUID, *, rate: float, burst: float) -> TokenBucket:
-    bucket = buckets.get(user_id)
+def _bucket(buckets: TTLCache[UUID, TokenBucket], id_: UUID, make: Callable[[], TokenBucket]) -> TokenBucket:
+    bucket = buckets.get(id_)
     if bucket is None:
-        bucket = buckets[user_id] = TokenBucket(rate=rate, burst=burst)
+        bucket = buckets[id_] = make()
     return bucket
 
 

@@ -13,7 +13,7 @@ import orjson
 from messagecore.kernel.api.later import Line
 from messaging.access import ConversationNotFound
 from messaging.services.reading import MembershipState
-from realtime.connection import Connection
+from realtime.connection import SHARE_UNDER_PRESSURE, Connection, QueuedBytes
 from realtime.database import DatabaseError
 from realtime.fallback import told
 from realtime.fallback.house import house
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWER_FRAMES = 1000
 MAX_ANSWER_BYTES = 1024 * 1024
-"""Characters of an answer's frames; a single one may be larger."""
+"""Characters of an answer's frames; a single one may be larger. Where too much waits in the process, it is less."""
 
 QUEUED_FRAMES = 256
 """Frames that come when the answer is full are not kept: the next poll reads them again."""
@@ -58,7 +58,8 @@ class Answer:
     """What a poll is answered with: takes frames while there is room for them. Once one was refused none is taken any
     more: of every conversation the client gets what comes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: QueuedBytes) -> None:
+        self._together = together
         self.frames: list[str] = []
         self.is_full = False
         self.is_over = False
@@ -78,7 +79,9 @@ class Answer:
     def add(self, together: Sequence[str]) -> bool:
         """All of them or none, and one at least that is too large for any answer."""
         size = sum(map(len, together))
-        fits = len(self.frames) + len(together) <= MAX_ANSWER_FRAMES and self._size + size <= MAX_ANSWER_BYTES
+        share = SHARE_UNDER_PRESSURE if self._together.is_too_much else 1
+        fits = len(self.frames) + len(together) <= MAX_ANSWER_FRAMES
+        fits = fits and (self._size + size) * share <= MAX_ANSWER_BYTES
         is_alone = len(together) == 1 and not self.frames
         self.changed.set()
         if self.is_full or not (fits or is_alone):
@@ -87,7 +90,14 @@ class Answer:
             return False
         self.frames += together
         self._size += size
+        self._together.total += size
         return True
+
+    def release(self) -> None:
+        """It is over: nothing more is taken, and what was is somebody else's to hold."""
+        self.is_full = True
+        self._together.total -= self._size
+        self._size = 0
 
     async def send(self, message: dict[str, Any]) -> None:
         """A Connection's `send`: what was not taken waits until the poll is over."""
@@ -128,7 +138,7 @@ class Poll:
         self._presence: str = body.get("presence", "online")
         self._given = given
         self._line = line
-        self._answer = Answer()
+        self._answer = Answer(queued_bytes())
         # What is told once, by what it is about; None until it is told in this poll.
         self._marks: dict[Key, bytes] | None = None
         self._blocked: set[str] = set()
@@ -158,13 +168,14 @@ class Poll:
                 if await self._catch_up(resumption):
                     await self._wait(resumption, until)
             finally:
+                self._answer.release()
                 await self._visit.leave()
         if self._marks is None:
             marks = self._given
         else:
             self._keep_in_mind(self._marks)
             marks = frozenset(self._marks.values())
-        return {"frames": [orjson.loads(frame) for frame in self._answer.frames], "state": told.encode(marks)}
+        return {"frames": [orjson.Fragment(frame) for frame in self._answer.frames], "state": told.encode(marks)}
 
     async def _catch_up(self, resumption: _Resumption) -> bool:
         """Whether everything that was missed is in the answer."""

@@ -16,7 +16,7 @@ from realtime.visit import Identified, Visit
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-store",
+    "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
 HEARTBEAT_S = 15
