@@ -15,7 +15,7 @@ from messagecore.kernel.errors import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
-ANSWERED_WITHIN_S = 10.0
+ANSWERED_WITHIN_S = 5.0
 SENT_WITHIN_S = 2.0
 AGAIN_AFTER_S = 1.0
 MAX_AT_ONCE = 200

@@ -93,6 +93,12 @@ class Answer:
         self._together.total += size
         return True
 
+    def append(self, frame: str) -> None:
+        """One that belongs to those that are there, whether or not there is room for it."""
+        self.frames.append(frame)
+        self._size += len(frame)
+        self._together.total += len(frame)
+
     def release(self) -> None:
         """It is over: nothing more is taken, and what was is somebody else's to hold."""
         self.is_full = True
@@ -119,6 +125,19 @@ class _Resumption(Resumption):
     async def read_places(self) -> None:
         """Raises DatabaseError."""
         await self._tell_state()
+
+    def cut(self) -> dict[str, Any]:
+        """What a client that goes on behind an answer of this poll would never hear: from where those conversations
+        begin whose log it did not have from where it held it. As in `resumed`."""
+        known = self._catch_up.truncated
+        found: dict[str, Any] = {}
+        for conversation_id, claim in self._claims.items():
+            outcome = claim.outcome
+            if conversation_id in known:
+                outcome = {"complete": False, "truncatedBefore": known[conversation_id], "reason": "retention"}
+            if "truncatedBefore" in outcome:
+                found |= dict.fromkeys(claim.names, {"seq": outcome["truncatedBefore"] - 1} | outcome)
+        return found
 
     def _tell_lost(self, name: str, frame: str) -> None:
         self.lost[name] = frame
@@ -190,14 +209,17 @@ class Poll:
             if not resuming.done():
                 resuming.cancel()
             await asyncio.gather(resuming, return_exceptions=True)
-        if resuming.cancelled() or self._connection.is_closing:
-            return False
         try:
-            resumed = resuming.result()
+            resumed = None if resuming.cancelled() or self._connection.is_closing else resuming.result()
         except DatabaseError:
             if not self._answer.frames:
                 raise
-            return False  # the next poll goes on behind what there is
+            resumed = None
+        if resumed is None:  # the next poll goes on behind what there is
+            if cut := resumption.cut():
+                data = {"conversations": cut, "blockedUserIds": sorted(map(str, self._connection.blocked))}
+                self._answer.append(frames.event("resumed", data))
+            return False
         self._marks = {}
         self._tell_state(resumption, resumed)
         await self._tell_people()

@@ -156,6 +156,8 @@ class Poller:
     violations: list[str] = field(default_factory=list)
     polls: int = 0
     looking_at: list[str] = field(default_factory=list)
+    _fresh: set[str] = field(default_factory=set)
+    """Conversations that this answer announced, and has said nothing of since."""
 
     def __post_init__(self) -> None:
         who = headers(self.world.tenant, self.user)
@@ -175,18 +177,23 @@ class Poller:
             validation.validate("PolledEvents", value["data"])
         except ValidationFailed as error:
             self.violations.append(repr(error))
+        jumps: dict[tuple[str, int], str] = {}
+        self._fresh.clear()
         for frame in value["data"]["frames"]:
-            self._take(frame)
+            self._take(frame, jumps)
+        self.violations += jumps.values()
         self.state = value["data"]["state"]
         assert re.fullmatch(r"[A-Za-z0-9_-]+", self.state)
         frames: list[Frame] = value["data"]["frames"]
         return frames
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: Frame, jumps: dict[tuple[str, int], str]) -> None:
+        """What is missing is excused by a `resumed` of the same answer that says so."""
         self.frames.append(frame)
         type_, data = frame["type"], frame["data"]
         if type_ == "conversation_created":
             self.held[data["conversation"]["id"]] = data["conversation"]["lastSeq"]
+            self._fresh.add(data["conversation"]["id"])
         elif type_ == "conversation_removed":
             self.held.pop(data["conversationId"], None)
         elif type_ == "resumed":
@@ -194,13 +201,21 @@ class Poller:
                 if found.get("reason") == "removed":
                     self.held.pop(name, None)
                 elif not found["complete"]:
+                    jumps.pop((name, found.get("truncatedBefore", 0)), None)
                     self.held[name] = max(self.held.get(name, 0), found["seq"])
         elif "seq" in data and "conversationId" in data:
-            before = self.held.get(data["conversationId"])
-            if before is not None and data["seq"] != before + 1:
-                truncated = "truncated" if data["seq"] > before + 1 else "repeated"
-                self.violations.append(f"{truncated}: {data['seq']} after {before}")
-            self.held[data["conversationId"]] = data["seq"]
+            conversation, seq = data["conversationId"], data["seq"]
+            before = self.held.get(conversation)
+            if before is None:
+                self.violations.append(f"{seq} of {conversation}, which the client does not hold")
+            elif conversation in self._fresh and seq <= before:
+                pass  # what announced it may show what the next events say
+            elif seq <= before:
+                self.violations.append(f"{seq} of {conversation} again, after {before}")
+            elif seq > before + 1:
+                jumps[conversation, seq] = f"{seq} of {conversation} after {before}"
+            self.held[conversation] = seq
+            self._fresh.discard(conversation)
 
     async def until_quiet(self) -> None:
         """Polls until there is nothing more."""
