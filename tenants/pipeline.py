@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar, overload
 
 from psycopg import abc
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from tenants.connection import connection
+from tenants.postgresql.base import failure
 from tenants.scope import HasSchema, tenant_scope
 
 Row_co = TypeVar("Row_co", covariant=True)
@@ -82,7 +82,7 @@ def _read_together(path: str, reads: Sequence[Read[Any]]) -> tuple[list[Any], ..
         raise
     for result in results:
         if result.status in _FAILED:
-            raise error_from_result(result, connected.info.encoding)
+            raise failure(connected, result)
     return tuple(
         [read.make(row) for row in _rows(transformer, result)] for read, result in zip(reads, results[1:], strict=True)
     )

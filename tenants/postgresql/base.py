@@ -10,10 +10,11 @@ from django.db.backends.postgresql.psycopg_any import BaseTzLoader
 from django.utils.asyncio import async_unsafe
 from django_tenants.postgresql_backend import base
 from django_tenants.utils import quote_schema_name
-from psycopg import IsolationLevel
+from psycopg import Connection, Error, IsolationLevel, OperationalError
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 DEFAULT_PATH = ("public",)
 """What a new session resolves names in; PostgreSQL's own default, `"$user", public`, comes to the same."""
@@ -52,6 +53,13 @@ def _with_fast_loaders(adapters: AdaptersMap) -> AdaptersMap:
     made.register_loader("timestamptz", UtcLoader)
     made.register_loader("uuid", UuidLoader)
     return made
+
+
+def failure(connection: Connection[Any], result: PGresult) -> Error:
+    """What a statement's result says went wrong: as psycopg raises it, also where the connection broke."""
+    if connection.pgconn.status == ConnStatus.BAD and result.error_field(DiagnosticField.SQLSTATE) is None:
+        return OperationalError(result.get_error_message(connection.info.encoding))
+    return error_from_result(result, connection.info.encoding)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -112,7 +120,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Statements of ours, without parameters, in one round trip, past every cursor."""
         done = self.connection.pgconn.exec_(statements.encode())
         if done.status != ExecStatus.COMMAND_OK:
-            raise error_from_result(done, self.connection.info.encoding)
+            raise failure(self.connection, done)
 
     @async_unsafe
     def commit(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import DatabaseError, DataError, OperationalError, connection, transaction
 from psycopg.pq import TransactionStatus
@@ -112,6 +113,24 @@ def test_a_broken_connection_is_an_operational_error_once(pair: tuple[Account, A
         read_together(a.tenant, value("SELECT pg_terminate_backend(%s)", backend), NAMES)
     connection.close_if_unusable_or_obsolete()
     assert read_together(a.tenant, NAMES) == (["a"],)
+
+
+def test_a_connection_that_broke_meanwhile_is_an_operational_error(pair: tuple[Account, Account]) -> None:
+    """Wherever it is noticed: by the first statement of a scope, or by reads in one round trip."""
+    a, _ = pair
+
+    def in_a_scope() -> None:
+        with tenant_scope(a.tenant):
+            User.objects.count()
+
+    for act in (in_a_scope, lambda: read_together(a.tenant, NAMES)):
+        (backend,) = read_together(a.tenant, value("SELECT pg_backend_pid()"))[0]
+        with psycopg.connect(**connection.get_connection_params()) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
+        with pytest.raises(OperationalError):
+            act()
+        connection.close_if_unusable_or_obsolete()
+        assert read_together(a.tenant, NAMES) == (["a"],)
 
 
 def test_a_percent_sign_is_one(pair: tuple[Account, Account]) -> None:
