@@ -24,7 +24,7 @@ from messaging.ports import Presence
 from messaging.queries.log import EventRow
 from messaging.queries.messages import MessageView, SenderView
 from messaging.queries.receipts import Delivery, Receipt
-from messaging.queries.unread import Unread
+from messaging.queries.unread import Place
 
 UNKNOWN = Presence("unknown")
 
@@ -103,27 +103,27 @@ def render_participant(participant: Participant) -> dict[str, Any]:
     }
 
 
-def render_membership(participant: Participant, conversation: Conversation, unread_count: int) -> dict[str, Any]:
+def render_membership(place: Place) -> dict[str, Any]:
     return {
-        "role": participant.role,
-        "lastReadSeq": participant.last_read_seq,
-        "unreadCount": unread_count,
-        "mutedUntil": wire.optional_timestamp(participant.muted_until),
-        "pinned": participant.pinned,
-        "archived": participant.archived,
-        "hidden": participant.hidden_at_index == conversation.message_count,
-        "visibleFromSeq": max(participant.visible_from_seq, conversation.purged_seq + 1),
+        "role": place.role,
+        "lastReadSeq": place.last_read_seq,
+        "unreadCount": place.unread_count,
+        "mutedUntil": wire.optional_timestamp(place.muted_until),
+        "pinned": place.pinned,
+        "archived": place.archived,
+        "hidden": place.hidden,
+        "visibleFromSeq": place.visible_from_seq,
     }
 
 
-def render_unread(participant: Participant, unread: Unread, now: datetime) -> dict[str, Any]:
+def render_unread(place: Place, now: datetime) -> dict[str, Any]:
     """The `unread_updated` event."""
     return {
-        "conversationId": str(participant.conversation_id),
-        "conversationExternalId": participant.conversation.external_id,
-        "lastSeq": unread.last_seq,
-        "lastReadSeq": participant.last_read_seq,
-        "unreadCount": unread.count,
+        "conversationId": wire.id_text(place.conversation_id),
+        "conversationExternalId": place.conversation_external_id,
+        "lastSeq": place.last_seq,
+        "lastReadSeq": place.last_read_seq,
+        "unreadCount": place.unread_count,
         "timestamp": wire.timestamp(now),
     }
 
@@ -133,9 +133,9 @@ def render_conversation(
     *,
     participants: Sequence[Participant],
     last_message: MessageView | None,
-    membership: tuple[Participant, int] | None = None,
+    membership: Place | None = None,
 ) -> dict[str, Any]:
-    """`participants` are the first 100; `membership` is the asking user's place and unread count."""
+    """`participants` are the first 100; `membership` is the asking user's place."""
     rendered = {
         "id": str(conversation.id),
         "externalId": conversation.external_id,
@@ -155,8 +155,7 @@ def render_conversation(
         "lastMessage": None if last_message is None else render_message(last_message),
     }
     if membership is not None:
-        participant, unread_count = membership
-        rendered["membership"] = render_membership(participant, conversation, unread_count)
+        rendered["membership"] = render_membership(membership)
     return rendered
 
 

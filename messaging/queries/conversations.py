@@ -14,34 +14,30 @@ from messagecore.kernel.api.paging import behind
 from messaging.models import Conversation, Participant
 from messaging.queries import messages as message_queries
 from messaging.queries.messages import MessageView
-from messaging.queries.unread import UNREAD_OF_PLACE, unread_counts
+from messaging.queries.unread import UNREAD_OF_PLACE, Place, places_of
 
 SHOWN_PARTICIPANTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationView:
-    """A conversation with its first participants, its last message, and the asking user's place and unread count."""
+    """A conversation with its first participants, its last message, and the asking user's place."""
 
     conversation: Conversation
     participants: Sequence[Participant]
     last_message: MessageView | None
-    membership: tuple[Participant, int] | None
+    membership: Place | None
 
 
 def view_conversations(conversations: Sequence[Conversation], *, viewer_id: UUID | None) -> list[ConversationView]:
-    """Everything that a list shows of these conversations: at most five statements, whatever their number; two more
+    """Everything that a list shows of these conversations: at most four statements, whatever their number; two more
     where the viewer blocks who spoke last."""
     ids = [conversation.id for conversation in conversations]
     participants = _first_participants(ids)
     last_messages = _last_messages(conversations, viewer_id)
-    memberships: dict[UUID, tuple[Participant, int]] = {}
+    memberships: dict[UUID, Place] = {}
     if viewer_id is not None and ids:
-        counts = unread_counts(viewer_id, ids)
-        memberships = {
-            own.conversation_id: (own, counts[own.conversation_id])
-            for own in Participant.objects.filter(user_id=viewer_id, conversation_id__in=ids)
-        }
+        memberships = {place.conversation_id: place for place in places_of(viewer_id, ids).fetch()}
     return [
         ConversationView(
             conversation=conversation,
@@ -67,8 +63,8 @@ def _last_messages(conversations: Sequence[Conversation], viewer_id: UUID | None
     return {view.conversation_id: view for view in found.values()}
 
 
-def _visible(message: MessageView | None, membership: tuple[Participant, int] | None) -> MessageView | None:
-    if message is None or (membership is not None and message.seq < membership[0].visible_from_seq):
+def _visible(message: MessageView | None, membership: Place | None) -> MessageView | None:
+    if message is None or (membership is not None and message.seq < membership.visible_from_seq):
         return None
     return message
 

@@ -15,9 +15,13 @@ of blocked people (the index by sender).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
+
+from tenants.pipeline import Read
 
 UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read -
   CASE c.unread_total - p.read_index - p.own_since_read WHEN 0 THEN 0 ELSE (
@@ -30,8 +34,10 @@ UNREAD_OF_PLACE = """(c.unread_total - p.read_index - p.own_since_read -
 """The rule as SQL, for a participant `p` of a conversation `c`. Exceptions are looked for only where something is left
 to except from: most places are read to the end."""
 
-_COUNTS = f"""
-SELECT p.conversation_id, {UNREAD_OF_PLACE}, c.last_seq
+_PLACES = f"""
+SELECT p.conversation_id, c.external_id, c.last_seq, p.last_read_seq, {UNREAD_OF_PLACE}, p.role, p.muted_until,
+       p.pinned, p.archived, COALESCE(p.hidden_at_index = c.message_count, FALSE),
+       GREATEST(p.visible_from_seq, c.purged_seq + 1)
 FROM messaging_participant p JOIN messaging_conversation c ON c.id = p.conversation_id
 WHERE p.user_id = %s AND (%s::uuid[] IS NULL OR p.conversation_id = ANY(%s::uuid[]))"""  # noqa: S608 - a constant of this module
 
@@ -63,26 +69,38 @@ LEFT JOIN messaging_message m ON m.conversation_id = p.conversation_id AND m.seq
 WHERE p.conversation_id = %s GROUP BY p.user_id"""
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A member's unread messages, and where the log ended when they were counted: the same moment."""
+class Place(NamedTuple):
+    """A member's place in a conversation, with what is unread there; where the log ended, at the same moment."""
 
-    count: int
+    conversation_id: UUID
+    conversation_external_id: str | None
     last_seq: int
+    last_read_seq: int
+    unread_count: int
+    role: str
+    muted_until: datetime | None
+    pinned: bool
+    archived: bool
+    hidden: bool
+    visible_from_seq: int
 
 
-def unread(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, Unread]:
-    """The member's unread messages in each of these conversations (None: in all of theirs). One statement; the cost
-    does not grow with the number of unread messages, only with that of deleted and blocked ones among them."""
+def places_of(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> Read[Place]:
+    """The user's place in each of these conversations that they are in (None: in all of theirs). The cost does not grow
+    with the number of unread messages, only with that of deleted and blocked ones among them."""
     ids = None if conversation_ids is None else list(conversation_ids)
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNTS, [user_id, ids, ids])
-        return {conversation_id: Unread(count, last_seq) for conversation_id, count, last_seq in cursor.fetchall()}
+    return Read(_PLACES, [user_id, ids, ids], Place._make)
+
+
+def place_of(user_id: UUID, conversation_id: UUID) -> Place:
+    """Of somebody who is in it."""
+    (place,) = places_of(user_id, [conversation_id]).fetch()
+    return place
 
 
 def unread_counts(user_id: UUID, conversation_ids: Sequence[UUID] | None = None) -> dict[UUID, int]:
-    """As `unread`, the counts alone."""
-    return {conversation_id: found.count for conversation_id, found in unread(user_id, conversation_ids).items()}
+    """How many messages are unread for the user, by conversation."""
+    return {place.conversation_id: place.unread_count for place in places_of(user_id, conversation_ids).fetch()}
 
 
 @dataclass(frozen=True, slots=True)

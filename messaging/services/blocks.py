@@ -8,8 +8,8 @@ from messagecore.kernel import wire
 from messagecore.kernel.api.paging import behind
 from messagecore.kernel.errors import Conflict
 from messaging.events import BlockChanged, ToUser
-from messaging.models import Participant, User, UserBlock
-from messaging.queries.unread import Unread, unread
+from messaging.models import User, UserBlock
+from messaging.queries.unread import places_of, unread_counts
 from messaging.rendering import render_unread
 from messaging.services import log
 
@@ -31,7 +31,7 @@ def block_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> 
         return False
     if standing.count() >= MAX_BLOCKS:
         raise Conflict(f"A user blocks at most {MAX_BLOCKS} others.")
-    before = unread(user.id)
+    before = unread_counts(user.id)
     UserBlock.objects.create(blocker=user, blocked=blocked, created_at=now)
     _announce(tenant_id, user, blocked, is_blocked=True, unread_before=before, now=now)
     return True
@@ -39,7 +39,7 @@ def block_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> 
 
 def unblock_user(*, tenant_id: UUID, user: User, blocked: User, now: datetime) -> None:
     """What `blocked` wrote is seen again, all of it. Unblocking whom one does not block changes nothing."""
-    before = unread(user.id)
+    before = unread_counts(user.id)
     deleted, _ = UserBlock.objects.filter(blocker=user, blocked=blocked).delete()
     if deleted:
         _announce(tenant_id, user, blocked, is_blocked=False, unread_before=before, now=now)
@@ -69,7 +69,7 @@ def _announce(
     blocked: User,
     *,
     is_blocked: bool,
-    unread_before: Mapping[UUID, Unread],
+    unread_before: Mapping[UUID, int],
     now: datetime,
 ) -> None:
     """The change, and the unread counts that are others because of it."""
@@ -78,18 +78,15 @@ def _announce(
         "externalUserId": blocked.external_user_id,
         "timestamp": wire.timestamp(now),
     }
-    after = unread(user.id)
     changed = [
-        place for place, found in after.items() if place in unread_before and found.count != unread_before[place].count
+        place
+        for place in places_of(user.id).fetch()
+        if unread_before.get(place.conversation_id, place.unread_count) != place.unread_count
     ]
-    places = Participant.objects.filter(user=user, conversation__in=changed).select_related("conversation")
     log.announce(
         tenant_id,
         [
             BlockChanged(user.id, blocked.id, is_blocked, data),
-            *(
-                ToUser(user.id, "unread_updated", render_unread(place, after[place.conversation_id], now))
-                for place in places
-            ),
+            *(ToUser(user.id, "unread_updated", render_unread(place, now)) for place in changed),
         ],
     )

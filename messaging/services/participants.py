@@ -15,7 +15,7 @@ from messaging.events import Left, ToUser
 from messaging.models import Conversation, ConversationType, Participant, Role, User
 from messaging.queries.identity import resolve
 from messaging.queries.moderation import banned_among
-from messaging.queries.unread import unread
+from messaging.queries.unread import place_of
 from messaging.rendering import delivered_seq, render_membership
 from messaging.rendering_moderation import render_end_of_ban
 from messaging.services import log
@@ -239,12 +239,12 @@ def change_membership(
     if "mutedUntil" in change:
         place.muted_until = wire.parse_timestamp(change["mutedUntil"]) if change["mutedUntil"] else None
     place.save(update_fields=["pinned", "archived", "hidden_at_index", "muted_until"])
-    now_unread = unread(user.id, [conversation.id])[conversation.id]
+    shown = place_of(user.id, conversation.id)
     data = {
         "conversationId": str(conversation.id),
         "conversationExternalId": conversation.external_id,
-        "lastSeq": now_unread.last_seq,
-        "membership": render_membership(place, conversation, now_unread.count),
+        "lastSeq": shown.last_seq,
+        "membership": render_membership(shown),
         "timestamp": wire.timestamp(now),
     }
     log.announce(tenant_id, [ToUser(user.id, "membership_updated", data)])

@@ -48,8 +48,7 @@ def _move(
     place.read_index = unread.index_at(conversation.id, seq)
     place.own_since_read = unread.own_after(conversation.id, user.id, seq)
     place.save(update_fields=["last_read_seq", "last_delivered_seq", "read_index", "own_since_read"])
-    count = unread.unread(user.id, [conversation.id])[conversation.id]
-    place.conversation = conversation
+    shown = unread.place_of(user.id, conversation.id)
     read = {
         "conversationId": str(conversation.id),
         "conversationExternalId": conversation.external_id,
@@ -61,7 +60,7 @@ def _move(
     log.announce(
         tenant_id,
         [
-            ToUser(user.id, "unread_updated", render_unread(place, count, now)),
+            ToUser(user.id, "unread_updated", render_unread(shown, now)),
             ToOnlookers(conversation.id, "conversation_read", read),
         ],
     )

@@ -110,8 +110,7 @@ def positions(tenant: TenantCard, user_id: UUID) -> list[LogPosition]:
     return read_together(tenant, log.positions_of_user(user_id))[0]
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipState:
+class MembershipState(NamedTuple):
     """A user's place in a conversation: the data of `unread_updated`, and the membership as conversations show it."""
 
     unread: Mapping[str, Any]
@@ -121,17 +120,12 @@ class MembershipState:
 def membership_states(
     tenant: TenantCard, user_id: UUID, conversation_ids: Sequence[UUID], *, now: datetime
 ) -> dict[UUID, MembershipState]:
-    """Those of the conversations that the user is in. Two statements, of one moment."""
-    with tenant_scope(tenant, at_one_moment=True):
-        places = Participant.objects.filter(user_id=user_id, conversation_id__in=conversation_ids)
-        counts = unread.unread(user_id, conversation_ids)
-        return {
-            place.conversation_id: MembershipState(
-                rendering.render_unread(place, counts[place.conversation_id], now),
-                rendering.render_membership(place, place.conversation, counts[place.conversation_id].count),
-            )
-            for place in places.select_related("conversation")
-        }
+    """Those of the conversations that the user is in. One round trip."""
+    (places,) = read_together(tenant, unread.places_of(user_id, conversation_ids))
+    return {
+        place.conversation_id: MembershipState(rendering.render_unread(place, now), rendering.render_membership(place))
+        for place in places
+    }
 
 
 def announcements(tenant: TenantCard, user_id: UUID, conversation_ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:

@@ -125,8 +125,8 @@ PLATFORM = {
 
 BUDGETS: dict[str, Budget] = {
     "listUsers": Budget(3, 4, {"limit": 100}),
-    "listConversations": Budget(6, 9, {"limit": 100}),
-    "listUserConversations": Budget(9, 10, {"limit": 100}),
+    "listConversations": Budget(6, 8, {"limit": 100}),
+    "listUserConversations": Budget(8, 9, {"limit": 100}),
     "listParticipants": Budget(4, 6, {"limit": 100}),
     "searchMessages": Budget(4, 6, {"q": "hello", "limit": 50}),
     "listPinnedMessages": Budget(5, 7),
@@ -152,7 +152,7 @@ BUDGETS: dict[str, Budget] = {
 HOLDING: dict[str, Budget] = {
     "listMessages": Budget(5, 7, {"limit": 100}, rows=lambda data: data["messages"]),
     "getThread": Budget(9, 12, {"limit": 100}, rows=lambda data: data["replies"]),
-    "getConversation": Budget(5, 9, rows=lambda data: data["participants"]),
+    "getConversation": Budget(5, 8, rows=lambda data: data["participants"]),
 }
 
 MAKING = {"upsertUsers", "queryPresence"}
@@ -215,7 +215,7 @@ HOT: dict[str, tuple[int, Callable[[Scene, Api], Any]]] = {
         19,
         lambda scene, api: api.patch(f"/messages/{scene.ids['messageId']}", {"content": {"text": "edited"}}),
     ),
-    "markRead": (11, lambda scene, api: api.post(f"/conversations/{scene.ids['conversationId']}/read", {"seq": 1})),
+    "markRead": (10, lambda scene, api: api.post(f"/conversations/{scene.ids['conversationId']}/read", {"seq": 1})),
     "getUnreadTotal": (5, lambda scene, api: api.get(f"/users/{scene.ids['userId']}/unread")),
     "addReaction": (
         14,
@@ -229,7 +229,7 @@ HOT: dict[str, tuple[int, Callable[[Scene, Api], Any]]] = {
         ),
     ),
     "updateMembership": (
-        12,
+        11,
         lambda scene, api: api.patch(f"/conversations/{scene.ids['conversationId']}/membership", {"pinned": True}),
     ),
 }
