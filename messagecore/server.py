@@ -24,7 +24,7 @@ def main() -> None:
         host=env.host,
         port=env.port,
         workers=env.web_processes,
-        loop="uvloop",
+        loop="messagecore.accepting:Loop",
         http="messagecore.transport:HttpTransport",
         ws="realtime.transport:SocketTransport",
         ws_max_size=2 * 1024 * 1024,

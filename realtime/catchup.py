@@ -12,7 +12,7 @@ from messagecore.kernel import metrics
 from messaging.queries.log import LogSpan
 from messaging.services import reading
 from realtime.connection import Connection
-from realtime.database import DatabaseError, read_in_database_thread
+from realtime.database import DatabaseError, read_in_database_thread, read_in_turn
 from realtime.protocol import frames
 from realtime.protocol.hints import EventHint
 from realtime.rooms import LocalTenant, Room
@@ -124,7 +124,7 @@ class CatchUp:
 
     async def _bring(self, spans: Sequence[LogSpan]) -> None:
         try:
-            found = await read_in_database_thread(read_events, self._tenant.card, spans)
+            found = await read_in_turn(read_events, self._tenant.card, spans)
         except DatabaseError as error:
             logger.warning("a connection is not brought up yet: %s", error)
             await asyncio.sleep(RETRY_AFTER_S)

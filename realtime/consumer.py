@@ -17,7 +17,7 @@ from django.utils import timezone
 from messagecore.kernel import ids, metrics
 from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from realtime.connection import Connection
-from realtime.database import DatabaseError, read_in_database_thread
+from realtime.database import DatabaseError, read_in_turn
 from realtime.hub import REFUSED, RESTARTING, hub
 from realtime.limits import ConnectionQuotaExceeded, TooManyConnections, command_buckets
 from realtime.process import door, queued_bytes
@@ -206,8 +206,10 @@ class SocketConsumer(AsyncConsumer):
             self._connection.put(frames.error(AlreadyAuthenticated(), frame_id))
             return
         connection = self._connection
+        if self._in_time is not None:
+            self._in_time.cancel()  # from here on it is we who take the time
         try:
-            who = await read_in_database_thread(self._identify, data.get("apiKey"), data.get("token"))
+            who = await read_in_turn(self._identify, data.get("apiKey"), data.get("token"))
             opened = await self._visit.enter(who)
         except Refusal as refusal:
             connection.put(frames.error(refusal, frame_id))

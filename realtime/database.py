@@ -7,11 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.db import Error as DatabaseError  # the whole family: a connection that broke raises InterfaceError, too
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-__all__ = ["DatabaseError", "in_database_thread", "read_in_database_thread"]
+__all__ = ["DatabaseError", "in_database_thread", "read_in_database_thread", "read_in_turn"]
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -19,7 +20,11 @@ Result = TypeVar("Result")
 READERS, WRITERS = 2, 2
 CHECK_CONNECTION_AFTER_S = 5.0
 
+IN_TURN = READERS + 1
+"""Reads of those who come or catch up that are under way at once: enough for a thread never to wait for the loop."""
+
 _thread = threading.local()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 @cache
@@ -65,3 +70,11 @@ async def read_in_database_thread(work: Callable[P, Result], *args: P.args, **kw
     """As `in_database_thread`, for work that may be done twice; it is, if the first time the connection was broken."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_readers(), _run_twice, partial(work, *args, **kwargs))
+
+
+async def read_in_turn(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    """As `read_in_database_thread`, for what thousands of connections may want at once: who comes, resumes or is behind
+    waits for a turn here, and not in front of a gap that everybody waits for."""
+    turns = _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(IN_TURN))
+    async with turns:
+        return await read_in_database_thread(work, *args, **kwargs)

@@ -20,7 +20,7 @@ from realtime.broker import Subscriber, publisher
 from realtime.catchup import CatchUp, read_events, shown
 from realtime.comparing import Comparison
 from realtime.connection import Connection
-from realtime.database import DatabaseError, read_in_database_thread
+from realtime.database import DatabaseError, read_in_database_thread, read_in_turn
 from realtime.protocol import frames, hints
 from realtime.protocol.frames import MembershipChange
 from realtime.protocol.hints import (
@@ -97,7 +97,7 @@ class Hub:
         metrics.CONNECTIONS.inc()
         await self._subscriber.subscribe(card.id)
         started_at = asyncio.get_running_loop().time()
-        standing = await read_in_database_thread(reading.standing, card, connection.user_id)
+        standing = await read_in_turn(reading.standing, card, connection.user_id)
         tenant.set_blocked(connection.user_id, standing.blocked, read_at=started_at)
         for position in standing.positions:
             conversation_id = position.conversation_id

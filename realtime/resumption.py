@@ -13,7 +13,7 @@ from messaging.queries.log import LogPosition
 from messaging.services import reading
 from messaging.services.reading import MembershipState
 from realtime.connection import Connection
-from realtime.database import read_in_database_thread
+from realtime.database import read_in_turn
 from realtime.hub import Hub
 from realtime.protocol import frames
 from realtime.rooms import LocalTenant
@@ -55,7 +55,7 @@ class Resumption:
 
     async def begin(self) -> None:
         """One read. Raises DatabaseError, and then nothing was changed."""
-        positions = await read_in_database_thread(reading.positions, self._tenant.card, self._user_id)
+        positions = await read_in_turn(reading.positions, self._tenant.card, self._user_id)
         self._catch_up = self._hub.catch_up_of(self._connection, self._tenant)
         self._sort_out(positions)
         for claim in self._claims.values():
@@ -165,7 +165,7 @@ class Resumption:
         for first in range(0, len(self._unnamed), ANNOUNCED_AT_ONCE):
             await self._connection.drained()
             page = self._unnamed[first : first + ANNOUNCED_AT_ONCE]
-            found = await read_in_database_thread(reading.announcements, self._tenant.card, self._user_id, page)
+            found = await read_in_turn(reading.announcements, self._tenant.card, self._user_id, page)
             now = wire.timestamp(timezone.now())
             for conversation_id in page:
                 conversation = found.get(conversation_id)
@@ -184,7 +184,7 @@ class Resumption:
         for first in range(0, len(ids), STATES_AT_ONCE):
             await self._connection.drained()
             page = ids[first : first + STATES_AT_ONCE]
-            states = await read_in_database_thread(
+            states = await read_in_turn(
                 reading.membership_states, self._tenant.card, self._user_id, page, now=timezone.now()
             )
             for conversation_id, state in states.items():

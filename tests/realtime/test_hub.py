@@ -147,6 +147,7 @@ def log_box() -> Any:
         for module in (hub_module, comparing, catchup):
             patch.setattr(module, "RETRY_AFTER_S", 0)
             patch.setattr(module, "read_in_database_thread", ask)
+            patch.setattr(module, "read_in_turn", ask, raising=module is not comparing)
 
         def answer(name: str, *args: Any, **kwargs: Any) -> Any:
             return getattr(box.log, name)(*args, **kwargs)
