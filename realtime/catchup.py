@@ -14,6 +14,7 @@ from messaging.services import reading
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread, read_in_turn
 from realtime.protocol import frames
+from realtime.protocol.closing import CloseCode
 from realtime.protocol.hints import EventHint
 from realtime.rooms import LocalTenant, Room
 from tenants.cards import TenantCard
@@ -96,7 +97,7 @@ class CatchUp:
                     await self._bring(spans)
         except Exception:
             logger.exception("a connection could not be brought up to the present")
-            self._connection.disconnect(1012, "the server lost track: reconnect and resume", reconnect=True)
+            self._connection.disconnect(CloseCode.SERVICE_RESTART, "the server lost track: reconnect and resume")
         finally:
             self.task = None
             self._progress.set()

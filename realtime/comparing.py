@@ -19,6 +19,7 @@ from messaging.services.memberships import membership_changes
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
 from realtime.protocol import frames
+from realtime.protocol.closing import CloseCode
 from realtime.rooms import LocalTenant, Room
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ COMPARE_EVERY_S = 10.0
 RETRY_AFTER_S = 1.0
 MEND_AFTER_S = 0.2
 """When the log and the hints do not agree on who is in: hints that are under way have this long to come."""
-
-REFUSED = 4003
 
 
 class Compared(Protocol):
@@ -124,7 +123,7 @@ class Comparison:
         for user_id, connections in list(tenant.users.items()):
             if user_id in found.refused:
                 for connection in connections:
-                    connection.disconnect(REFUSED, "the user is deactivated or gone", reconnect=False)
+                    connection.disconnect(CloseCode.REFUSED, "the user is deactivated or gone")
                 continue
             tenant.set_blocked(user_id, found.blocked.get(user_id, frozenset()), read_at=started_at)
             mark = found.marks.get(user_id, MembershipMark(0, 0))

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from messagecore.kernel import metrics
 from realtime.protocol import frames
+from realtime.protocol.closing import CloseCode
 from tenants.cards import TenantCard
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 WriteNow = Callable[[Sequence[str]], bool]
 
-TOO_SLOW = 4008
 CLOSE_WITHIN_S = 5.0
 """What is queued has this long to go out before a close; a client that does not read does not hold us up."""
 
@@ -186,10 +186,10 @@ class Connection:
             self._taken.clear()
             await self._taken.wait()
 
-    def disconnect(self, code: int, reason: str, *, reconnect: bool, reconnect_after_ms: int | None = None) -> None:
+    def disconnect(self, code: CloseCode, reason: str, *, reconnect_after_ms: int | None = None) -> None:
         """Tells the client why, behind what is queued, and closes. The first one wins."""
         if self._closing is None:
-            said = frames.disconnecting(code, reason, reconnect=reconnect, reconnect_after_ms=reconnect_after_ms)
+            said = frames.disconnecting(code, reason, reconnect_after_ms=reconnect_after_ms)
             self._append(said)
             self._close(code, reason, within_s=CLOSE_WITHIN_S)
 
@@ -251,8 +251,8 @@ class Connection:
     def _overflow(self) -> None:
         """What is queued would come with a hole behind it; the client gets it all when it resumes."""
         self._forget_queue()
-        self._append(frames.disconnecting(TOO_SLOW, _TOO_SLOW_REASON, reconnect=True))
-        self._close(TOO_SLOW, _TOO_SLOW_REASON, within_s=0)
+        self._append(frames.disconnecting(CloseCode.TOO_SLOW, _TOO_SLOW_REASON))
+        self._close(CloseCode.TOO_SLOW, _TOO_SLOW_REASON, within_s=0)
 
     def _close(self, code: int, reason: str, *, within_s: float) -> None:
         # A control frame holds 125 bytes, two of them the code.

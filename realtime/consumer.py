@@ -18,21 +18,18 @@ from messagecore.kernel import ids, metrics
 from messagecore.kernel.errors import Refusal, ServiceUnavailable
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_turn
-from realtime.hub import REFUSED, RESTARTING, hub
+from realtime.hub import hub
 from realtime.limits import ConnectionQuotaExceeded, TooManyConnections, command_buckets
 from realtime.process import door, queued_bytes
 from realtime.protocol import frames
+from realtime.protocol.closing import CloseCode
 from realtime.transport import SCOPE_KEY
-from realtime.visit import TOKEN_EXPIRED, Identified, Visit, identify
-from realtime.watch import TENANT_INACTIVE
+from realtime.visit import Identified, Visit, identify
 from tenants.api.authentication import TokenRequired, bearer, client_address, host_without_port
 from tenants.cards import Caller
 from tenants.services import authentication
 
 logger = logging.getLogger(__name__)
-
-NOT_AUTHENTICATED_IN_TIME, BAD_FRAMES, TOO_FAST = 4001, 4013, 4029
-TOO_MANY = TOO_FAST
 
 
 Message = dict[str, Any]
@@ -54,10 +51,10 @@ class TooManyFrames(Refusal):
 
 
 _CLOSE_CODES = {
-    "token_expired": TOKEN_EXPIRED,
-    "tenant_inactive": TENANT_INACTIVE,
-    TooManyConnections.code: TOO_MANY,
-    ConnectionQuotaExceeded.code: TOO_MANY,
+    "token_expired": CloseCode.TOKEN_EXPIRED,
+    "tenant_inactive": CloseCode.TENANT_INACTIVE,
+    TooManyConnections.code: CloseCode.TOO_FAST,
+    ConnectionQuotaExceeded.code: CloseCode.TOO_FAST,
 }
 
 
@@ -97,9 +94,8 @@ class SocketConsumer(AsyncConsumer):
                 await self._connect()
             case "websocket.restarting":
                 self._connection.disconnect(
-                    RESTARTING,
+                    CloseCode.SERVICE_RESTART,
                     "the server is restarting",
-                    reconnect=True,
                     reconnect_after_ms=message["reconnect_after_ms"],
                 )
 
@@ -139,7 +135,7 @@ class SocketConsumer(AsyncConsumer):
     def _not_in_time(self) -> None:
         if not self._visit.is_in:
             self._connection.put(frames.error(NotAuthenticated("No authenticate frame came in time."), None))
-            self._connection.disconnect(NOT_AUTHENTICATED_IN_TIME, "not authenticated in time", reconnect=True)
+            self._connection.disconnect(CloseCode.AUTHENTICATION_TIMEOUT, "not authenticated in time")
 
     async def _disconnect(self) -> None:
         self._stop_waiting()
@@ -161,7 +157,7 @@ class SocketConsumer(AsyncConsumer):
             return
         if len(text.encode("utf-8", "surrogatepass")) > settings.SOCKET_MAX_FRAME_BYTES:
             self._connection.put(frames.error(frames.FrameTooLarge(), None))
-            self._connection.disconnect(BAD_FRAMES, "frame too large", reconnect=False)
+            self._connection.disconnect(CloseCode.BAD_FRAMES, "frame too large")
             return
         try:
             frame = frames.parse(text)
@@ -183,13 +179,13 @@ class SocketConsumer(AsyncConsumer):
         frame_id = None if text is None else frames.find_id(text)
         self._connection.put(frames.error(TooManyFrames(), frame_id), ephemeral=True)
         if not self._patience.take():
-            self._connection.disconnect(TOO_FAST, "too fast", reconnect=True)
+            self._connection.disconnect(CloseCode.TOO_FAST, "too fast")
 
     def _refuse_frame(self, refusal: Refusal, frame_id: frames.FrameId) -> None:
         self._malformed += 1
         self._connection.put(frames.error(refusal, frame_id))
         if self._malformed >= settings.SOCKET_MAX_MALFORMED_FRAMES:
-            self._connection.disconnect(BAD_FRAMES, "too many malformed frames", reconnect=False)
+            self._connection.disconnect(CloseCode.BAD_FRAMES, "too many malformed frames")
 
     async def _handle(self, frame: frames.Frame) -> None:
         if frame.type == "authenticate":
@@ -213,9 +209,9 @@ class SocketConsumer(AsyncConsumer):
             opened = await self._visit.enter(who)
         except Refusal as refusal:
             connection.put(frames.error(refusal, frame_id))
-            code = _CLOSE_CODES.get(refusal.code, REFUSED)
-            self._stop_waiting(refused=code == REFUSED)
-            connection.disconnect(code, refusal.message, reconnect=code in {TOKEN_EXPIRED, TOO_MANY})
+            code = _CLOSE_CODES.get(refusal.code, CloseCode.REFUSED)
+            self._stop_waiting(refused=code == CloseCode.REFUSED)
+            connection.disconnect(code, refusal.message)
             return
         except Exception as error:
             if isinstance(error, DatabaseError):
@@ -223,7 +219,7 @@ class SocketConsumer(AsyncConsumer):
             else:
                 logger.exception("a connection could not be authenticated")
             connection.put(frames.error(ServiceUnavailable(), frame_id))
-            connection.disconnect(RESTARTING, "service unavailable", reconnect=True)
+            connection.disconnect(CloseCode.SERVICE_RESTART, "service unavailable")
             return
         self._stop_waiting()
         # Who it is, is known: nobody asks for the handshake again, and idle connections are many.

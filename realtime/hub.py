@@ -22,6 +22,7 @@ from realtime.comparing import Comparison
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread, read_in_turn
 from realtime.protocol import frames, hints
+from realtime.protocol.closing import CloseCode
 from realtime.protocol.frames import MembershipChange
 from realtime.protocol.hints import (
     BlockHint,
@@ -47,8 +48,6 @@ READ_AT_ONCE = 200
 
 OVERTAKING_S = 0.02
 RETRY_AFTER_S = 1.0
-
-REFUSED, RESTARTING = 4003, 1012
 
 
 class Hub:
@@ -303,7 +302,7 @@ class Hub:
                 self._on_block(tenant, hint)
             case ExpelledHint():
                 for connection in list(tenant.users.get(hint.user_id, ())):
-                    connection.disconnect(REFUSED, hint.reason, reconnect=False)
+                    connection.disconnect(CloseCode.REFUSED, hint.reason)
             case OnlookersHint():
                 room = tenant.rooms.get(hint.conversation_id)
                 for connection in () if room is None else room.onlookers:

@@ -11,6 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Close, Frame, Opcode
 
 from realtime.protocol import frames
+from realtime.protocol.closing import CloseCode
 
 FINISH_WITHIN_S = 5.0
 """When the process ends: a command that is being done has this long."""
@@ -18,7 +19,6 @@ FINISH_WITHIN_S = 5.0
 GIVE_UP_AFTER_S = 3.0
 """After a close, what the client did not take by then is thrown away."""
 
-BAD_FRAMES, RESTARTING = 4013, 1012
 TOO_BIG = 1009
 
 
@@ -122,11 +122,11 @@ class SocketTransport(WebSocketsSansIOProtocol):
         self.conn.data_to_send()
         reason = "frame too large"
         self.transport.write(_text(frames.error(frames.FrameTooLarge(), None)))
-        self.transport.write(_text(frames.disconnecting(BAD_FRAMES, reason, reconnect=False)))
-        self.transport.write(Frame(Opcode.CLOSE, Close(BAD_FRAMES, reason).serialize()).serialize(mask=False))
+        self.transport.write(_text(frames.disconnecting(CloseCode.BAD_FRAMES, reason)))
+        self.transport.write(Frame(Opcode.CLOSE, Close(CloseCode.BAD_FRAMES, reason).serialize()).serialize(mask=False))
         self.close_sent = True
         self.stop_keepalive()
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": BAD_FRAMES, "reason": reason})
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.BAD_FRAMES, "reason": reason})
         self.close_timer = self.loop.call_later(GIVE_UP_AFTER_S, self.transport.close)
 
     def _refuse_handshake(self) -> None:

@@ -17,16 +17,16 @@ from quotas.services.limits import get_limits
 from realtime.commands import HANDLERS, Answer
 from realtime.connection import Connection
 from realtime.database import DatabaseError
-from realtime.hub import RESTARTING, hub
+from realtime.hub import hub
 from realtime.process import door, presence_keeper
 from realtime.protocol import frames
+from realtime.protocol.closing import CloseCode
 from realtime.resumption import Resumption
 from realtime.session import Session
 from tenants.cards import Caller
 
 logger = logging.getLogger(__name__)
 
-TOKEN_EXPIRED = 4010
 RESUME_WITHIN_S = 1.0
 """A client that says what it holds does so right behind `authenticate`, or when it is answered: so long its
 conversations hold back their events, or until it asks for something else, so that nothing comes before what it missed.
@@ -185,7 +185,7 @@ class Visit:
             self.connection.put(answer.event)
         if data is None:
             # The client would have a hole in what it holds: it comes back and tries again.
-            self.connection.disconnect(RESTARTING, "the resume failed: reconnect and resume", reconnect=True)
+            self.connection.disconnect(CloseCode.SERVICE_RESTART, "the resume failed: reconnect and resume")
         self._resuming = None
         return data
 
@@ -239,4 +239,4 @@ def _check_room(who: Identified) -> None:
 
 
 def disconnect_expired(connection: Connection) -> None:
-    connection.disconnect(TOKEN_EXPIRED, "the token has expired", reconnect=True)
+    connection.disconnect(CloseCode.TOKEN_EXPIRED, "the token has expired")

@@ -12,8 +12,9 @@ from django.utils import timezone
 from messaging.ports import presence_reader
 from realtime.connection import Connection
 from realtime.database import DatabaseError, read_in_database_thread
-from realtime.hub import REFUSED, Hub
+from realtime.hub import Hub
 from realtime.limits import Door
+from realtime.protocol.closing import CloseCode
 from tenants.services.authentication import KeyStanding, is_revoked, key_standings
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ CREDENTIALS_EVERY_S = 1.5
 socket in at the end of them; together with that this keeps the promise of 5 s."""
 
 COUNT_EVERY_S = 3.0
-
-TENANT_INACTIVE = 4011
 
 
 class Watch:
@@ -78,11 +77,11 @@ def _count(tenant_ids: Sequence[UUID]) -> dict[UUID, int]:
 
 def _end_if_refused(connection: Connection, standing: KeyStanding | None) -> None:
     if standing is None or not standing.is_valid:
-        connection.disconnect(REFUSED, "the API key was revoked or has expired", reconnect=False)
+        connection.disconnect(CloseCode.REFUSED, "the API key was revoked or has expired")
     elif not standing.tenant_is_active:
-        connection.disconnect(TENANT_INACTIVE, "the tenant is not active", reconnect=False)
+        connection.disconnect(CloseCode.TENANT_INACTIVE, "the tenant is not active")
     elif is_revoked(connection.token_issued_at, standing.tokens_valid_after):
-        connection.disconnect(REFUSED, "the token was revoked", reconnect=False)
+        connection.disconnect(CloseCode.REFUSED, "the token was revoked")
 
 
 async def _every(seconds: float, duty: Callable[[], Awaitable[None]], *, at_once: bool = False) -> None:

@@ -12,8 +12,9 @@ from django.conf import settings
 
 from messagecore.kernel import ids, metrics
 from messagecore.kernel.errors import RateLimited, ServiceUnavailable
-from realtime.hub import RESTARTING, hub
+from realtime.hub import hub
 from realtime.limits import TokenBucket, tenant_bucket
+from realtime.protocol.closing import CloseCode
 from realtime.visit import Visit
 
 REMEMBERED = 50_000
@@ -98,7 +99,7 @@ class House:
         for visit in list(self._visits.values()):
             after_ms = random.randint(0, spread_ms)  # noqa: S311 - to spread clients
             visit.connection.disconnect(
-                RESTARTING, "the server is restarting", reconnect=True, reconnect_after_ms=after_ms
+                CloseCode.SERVICE_RESTART, "the server is restarting", reconnect_after_ms=after_ms
             )
 
 

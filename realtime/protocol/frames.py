@@ -9,6 +9,7 @@ import orjson
 
 from messagecore.kernel import catalogue, validation, wire
 from messagecore.kernel.errors import FieldError, InvalidJson, Refusal, ValidationFailed
+from realtime.protocol.closing import CloseCode
 
 FrameId = str | int | None
 
@@ -121,8 +122,8 @@ def error(refusal: Refusal, frame_id: FrameId) -> str:
     return wire.dumps(frame).decode()
 
 
-def disconnecting(code: int, reason: str, *, reconnect: bool, reconnect_after_ms: int | None = None) -> str:
-    data: dict[str, Any] = {"code": code, "reason": reason, "reconnect": reconnect}
+def disconnecting(code: CloseCode, reason: str, *, reconnect_after_ms: int | None = None) -> str:
+    data: dict[str, Any] = {"code": int(code), "reason": reason, "reconnect": code.reconnect}
     if reconnect_after_ms is not None:
         data["reconnectAfterMs"] = reconnect_after_ms
     return event("disconnecting", data)

@@ -7,9 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from messagecore.kernel import catalogue
 from realtime import connection as module
 from realtime.connection import Connection
 from realtime.limits import TokenBucket
+from realtime.protocol.closing import CloseCode
 from realtime.typing import Typists
 
 
@@ -122,8 +124,8 @@ async def test_a_durable_frame_too_many_closes_with_4008(
 async def test_the_first_close_wins_and_comes_behind_what_is_queued(connection: Connection, wire: Wire) -> None:
     connection.open("first")
     connection.put("second")
-    connection.disconnect(4010, "the token has expired", reconnect=True)
-    connection.disconnect(4003, "refused", reconnect=False)
+    connection.disconnect(CloseCode.TOKEN_EXPIRED, "the token has expired")
+    connection.disconnect(CloseCode.REFUSED, "refused")
     connection.put("too late")
     await asyncio.wait_for(connection.ended.wait(), 1)
     assert wire.texts[:2] == ["first", "second"]
@@ -138,7 +140,7 @@ async def test_a_close_does_not_wait_for_a_client_that_does_not_read(
     wire.reading.clear()
     connection.open("first")
     await settle()
-    connection.disconnect(4011, "ü" * 100, reconnect=False)
+    connection.disconnect(CloseCode.TENANT_INACTIVE, "ü" * 100)
     await asyncio.wait_for(connection.ended.wait(), 1)
     assert wire.closes == [4011]
     assert len(wire.sent[-1]["reason"].encode()) <= 123
@@ -149,7 +151,7 @@ async def test_a_socket_that_is_gone_ends_the_writer(connection: Connection, wir
     connection.open("first")
     await asyncio.wait_for(connection.ended.wait(), 1)
     connection.put("harmless")
-    connection.disconnect(4003, "refused", reconnect=False)
+    connection.disconnect(CloseCode.REFUSED, "refused")
     await connection.finish()
     assert wire.sent == []
 
@@ -187,3 +189,8 @@ async def test_typing_is_shown_on_change_and_runs_out(monkeypatch: pytest.Monkey
     typists.clear()
     await asyncio.sleep(0.06)
     assert shown == [True, False, True]
+
+
+def test_the_close_codes_are_the_catalogues() -> None:
+    listed = {code: (entry["name"], entry["reconnect"]) for code, entry in catalogue.close_codes().items()}
+    assert {int(code): (code.name.lower(), code.reconnect) for code in CloseCode} == listed
