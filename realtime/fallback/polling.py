@@ -215,10 +215,8 @@ class Poll:
             if not self._answer.frames:
                 raise
             resumed = None
-        if resumed is None:  # the next poll goes on behind what there is
-            if cut := resumption.cut():
-                data = {"conversations": cut, "blockedUserIds": sorted(map(str, self._connection.blocked))}
-                self._answer.append(frames.event("resumed", data))
+        if resumed is None or self._answer.is_full:  # the next poll goes on behind what there is
+            self._tell_cut(resumption)
             return False
         self._marks = {}
         self._tell_state(resumption, resumed)
@@ -265,13 +263,18 @@ class Poll:
 
     def _tell_state(self, resumption: _Resumption, resumed: Mapping[str, Any]) -> None:
         """What is not to be had, whom the user blocks, what was lost, read positions and memberships."""
-        knows_memberships = self._tell_resumed(resumed)
+        knows_memberships = self._tell_resumed(resumption, resumed)
         for name, frame in resumption.lost.items():
             self._tell(("lost", name), self._held[name], frame)
         for state in resumption.places.values():
             self._tell_place(state, knows_membership=knows_memberships)
 
-    def _tell_resumed(self, resumed: Mapping[str, Any]) -> bool:
+    def _tell_cut(self, resumption: _Resumption) -> None:
+        if cut := resumption.cut():
+            data = {"conversations": cut, "blockedUserIds": sorted(map(str, self._connection.blocked))}
+            self._answer.append(frames.event("resumed", data))
+
+    def _tell_resumed(self, resumption: _Resumption, resumed: Mapping[str, Any]) -> bool:
         """`resumed`, to a client that polls for the first time, or where it says something new; whether it was told."""
         assert self._marks is not None
         self._blocked = set(resumed["blockedUserIds"])
@@ -284,6 +287,8 @@ class Poll:
         is_told = not is_known and self._answer.add((frames.event("resumed", resumed),))
         if is_known or is_told:
             self._marks |= marks
+        else:
+            self._tell_cut(resumption)
         return is_told
 
     def _tell_place(self, state: MembershipState, *, knows_membership: bool) -> None:

@@ -187,6 +187,23 @@ async def test_what_retention_took_is_said_at_once(world: World, cluster: Cluste
     assert {name: one["complete"] for name, one in last.items()} == dict.fromkeys((short, long, whole), True)
 
 
+@pytest.mark.parametrize("count", [999, 1000, 1001], ids=["room for it", "exactly full", "more"])
+async def test_what_retention_took_is_said_in_the_last_place_of_an_answer(
+    world: World, cluster: Cluster, polling: Polling, count: int
+) -> None:
+    ann, ben = await world.users("ann", "ben")
+    room = await world.conversation(ann, ben)
+    await say(world, cluster, ben, room, count + 10)
+    purge(cluster, world, room, 10)
+    poller = polling(ann, held={room: 4})
+    frames = await poller.poll()
+    assert types(frames) == ["new_message"] * min(count, 1000) + ["resumed"]
+    resumed = frames[-1]["data"]["conversations"][room]
+    assert (resumed["truncatedBefore"], resumed["reason"]) == (11, "retention")
+    await poller.until_quiet()
+    assert poller.seqs(room) == list(range(11, count + 11))
+
+
 async def test_a_client_ahead_of_the_log_is_told_so_once(world: World, polling: Polling) -> None:
     ann, ben = await world.users("ann", "ben")
     room = await world.conversation(ann, ben)

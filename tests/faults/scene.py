@@ -16,6 +16,7 @@ from tests.e2e.client import Tenant, unique
 from tests.e2e.cluster import Server
 from tests.faults.checker import check
 from tests.faults.client import Backend, Client
+from tests.faults.fallbacks import CLIENTS, Carrier
 from tests.faults.installation import Installation
 from tests.faults.recorder import Recorder, read_records
 from tests.faults.truth import Truth, ends_of, read_truth
@@ -108,20 +109,29 @@ class Scene:
             self.device(user)
         await self.everybody_is_there()
 
+    async def crowd_without_sockets(self) -> None:
+        """More devices of the crowd's, by event streams and by polls; of the one who blocks, too."""
+        for number, user in enumerate(self.users[:4]):
+            self.device(user, by=("stream", "polls")[number % 2])
+        self.device(self.users[0], by="polls")
+        await self.everybody_is_there()
+
     def device(
         self,
         user: dict[str, Any],
         *,
+        by: Carrier = "socket",
         servers: Sequence[Server] = (),
         doors: Sequence[str] = (),
     ) -> Client:
         """A client of that user, which connects to any of `servers` (none: all), or of `doors`."""
         number = len(self.clients) + 1
         recorder = Recorder(self.folder / f"{number:02}-{user['externalUserId']}.jsonl")
-        client = Client(
+        reached = servers or self.installation.servers
+        client = CLIENTS[by](
             user=user,
             tenant=self.tenant,
-            doors=doors or [server.ws_url for server in servers or self.installation.servers],
+            doors=doors or [server.ws_url if by == "socket" else server.url for server in reached],
             recorder=recorder,
             seed=self.seed + number,
             claims=self.claims,

@@ -14,8 +14,9 @@ DEEDS = int(2000 * SOAK) or 60
 
 
 async def test_processes_are_killed(scene: Scene, installation: Installation) -> None:
-    """SIGKILL, each in its turn; the next dies when all are back."""
+    """SIGKILL, each in its turn; the next dies when all are back. Whoever has no socket is no worse off."""
     await scene.crowd()
+    await scene.crowd_without_sockets()
     traffic = Traffic(scene)
     async with traffic.meanwhile():
         for _ in range(ROUNDS):

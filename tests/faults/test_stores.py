@@ -28,6 +28,7 @@ async def test_every_client_of_valkey_is_killed(scene: Scene, installation: Inst
 
 async def test_valkey_is_restarted_empty(scene: Scene, installation: Installation) -> None:
     await scene.crowd()
+    await scene.crowd_without_sockets()
     traffic = Traffic(scene)
     async with traffic.meanwhile():
         for _ in range(ROUNDS):
