@@ -286,3 +286,66 @@ def test_the_realtime_client_misses_nothing(place: Place, quickstart: list[dict[
     ]
     assert told["announced"] == ["order-2025-1029"]
     assert told["people"] == 3
+
+
+FALLBACK_DRIVER = """
+import { Polls, Stream } from "./fallbacks.mjs";
+const { MESSAGECORE_URL: url, MESSAGECORE_KEY: key, PUBLISHABLE_KEY: apiKey, TOKEN: token, KIND } = process.env;
+const room = "order-2025-1029";
+const texts = [], others = [];
+let wake = () => {};
+let network = Promise.resolve();
+const chat = new { Polls, Stream }[KIND]({ url, apiKey, getToken: () => network.then(() => token), onFrame: (frame) => {
+  (frame.type === "new_message" ? texts : others).push(frame);
+  wake();
+} });
+const until = async (condition) => { while (!condition()) await new Promise((resolve) => { wake = resolve; }); };
+const say = (text) => fetch(`${url}/api/v1/messages/send`, {
+  method: "POST", headers: { "X-API-Key": key, "Content-Type": "application/json" },
+  body: JSON.stringify({ conversationId: room, senderId: "agent-1", type: "text", content: { text } }),
+});
+
+await until(() => others.some(({ type }) => type === "resumed"));
+const acked = await chat.send(room, "one");
+await until(() => texts.length === 1);
+const refused = await chat.command("typing_start", { conversationId: "nowhere" }).catch(({ code }) => code);
+let mend;
+network = new Promise((resolve) => { mend = resolve; });
+chat.cutting.abort();
+for (let number = 2; number <= 60; number++) await say(String(number));
+mend();
+await until(() => texts.length === 60);
+chat.close();
+await say("nobody hears it");
+console.log(JSON.stringify({
+  acked: acked.id === texts[0].data.message.id,
+  refused,
+  texts: texts.map(({ data }) => data.message.content.text),
+  seqs: texts.map(({ data }) => data.seq),
+  held: Math.max(...Object.values(chat.held)),
+  opened: others.filter(({ type }) => type === "authenticated").length,
+}));
+process.exit(0);
+"""
+
+
+@pytest.mark.parametrize("kind", ["Stream", "Polls"])
+def test_clients_without_sockets_miss_nothing(place: Place, quickstart: list[dict[str, object]], kind: str) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node on this machine")
+    (client,) = blocks("docs/guides/fallbacks.md", "js")
+    (place.path / "fallbacks.mjs").write_text(client, "utf-8")
+    (place.path / "fallback-driver.mjs").write_text(FALLBACK_DRIVER, "utf-8")
+    token = httpx.post(
+        f"{place.env['MESSAGECORE_URL']}/api/v1/users/customer-8841/tokens",
+        headers={"X-API-Key": place.env["MESSAGECORE_KEY"]},
+    ).json()["data"]["token"]
+    env = place.env | {"TOKEN": token, "PUBLISHABLE_KEY": str(place.demo["publishableKey"]), "KIND": kind}
+    told = json.loads(Place(place.path, place.demo, env).run(node, "fallback-driver.mjs"))
+    assert told["acked"]
+    assert told["refused"] == "conversation_not_found"
+    assert told["texts"] == ["one", *map(str, range(2, 61))]
+    assert told["seqs"] == sorted(set(told["seqs"]))
+    assert told["held"] == told["seqs"][-1]
+    assert told["opened"] == (2 if kind == "Stream" else 0)
