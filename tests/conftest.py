@@ -21,6 +21,7 @@ from tenants.services.authentication import forget_cached_credentials
 from tests import databases
 from tests.accounts import Account, drop_account, open_test_account, platform_api
 from tests.api import Api
+from tests.settings import WORKER
 
 # Child processes run the product's own settings, not the tests'.
 os.environ["DJANGO_SETTINGS_MODULE"] = "messagecore.settings"
@@ -45,6 +46,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{name}: {sums[name]:,}")
 
 
+def pytest_sessionfinish() -> None:
+    if not WORKER:  # the last one to end, whether there are workers or not
+        databases.drop_template()
+
+
 @pytest.fixture
 def ran(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
     """What a generated test did, counted by name; printed at the end of the run."""
@@ -55,7 +61,7 @@ def ran(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Once for each worker: an empty database, prepared as an installation prepares it."""
+    """Once for each worker: a database without a tenant, prepared as an installation prepares it."""
     with django_db_blocker.unblock(), databases.test_database():
         yield
 

@@ -41,7 +41,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             "PORT": str(port),
         }
         made = Demo(environment, log=home / "web.log", url=f"http://127.0.0.1:{port}")
-        made.manage("prepare")
         made.manage("demo")
         made.account = json.loads(made.file.read_text(encoding="utf-8"))
         made.start()

@@ -40,7 +40,7 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> 
 
 @dataclass
 class Database:
-    """An empty database of its own on the server that the environment names, prepared like an installation's."""
+    """A database of its own on the server that the environment names, prepared like an installation's."""
 
     name: str
     url: str = ""

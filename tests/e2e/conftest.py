@@ -28,8 +28,7 @@ def e2e_database() -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def platform_token(e2e_database: Database, tmp_path_factory: pytest.TempPathFactory) -> str:
-    cluster = Cluster(tmp_path_factory.mktemp("prepare"), e2e_database, Valkey(Path()))
-    cluster.manage("prepare")
+    cluster = Cluster(tmp_path_factory.mktemp("token"), e2e_database, Valkey(Path()))
     return cluster.manage("create_platform_token", "e2e")
 
 

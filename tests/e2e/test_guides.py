@@ -74,7 +74,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         "PORT": str(port),
     }
     manage = [sys.executable, "manage.py"]
-    subprocess.run([*manage, "prepare"], cwd=ROOT, env=env, check=True, capture_output=True)
     subprocess.run([*manage, "demo"], cwd=ROOT, env=env, check=True, capture_output=True)
     demo = json.loads((home / "demo.json").read_text("utf-8"))
     with (home / "web.log").open("wb") as log:
