@@ -22,6 +22,7 @@ from django.db import close_old_connections, connection, transaction
 from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pytest_django import DjangoDbBlocker
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
@@ -29,9 +30,10 @@ from messaging.models import Notification
 from messaging.tasks import sweep_outbox
 from quotas.services.accounts import change_plan
 from quotas.services.limits import forget_cached_limits
+from tenants.models import PlatformToken
 from tenants.scope import tenant_scope
 from tenants.services.authentication import forget_cached_credentials
-from tests.accounts import Account, draft, platform_api
+from tests.accounts import Account, draft, drop_account, open_test_account, platform_api
 from tests.e2e.client import SOAK
 from tests.files import upload
 from tests.scheduling import schedule
@@ -120,8 +122,25 @@ class Scene:
     callers: dict[str, dict[str, str]]
 
 
+@pytest.fixture(scope="module")
+def standing_scene(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Scene]:
+    """Committed once: making it costs as much as the calls of an operation, and each call is undone."""
+    with django_db_blocker.unblock():
+        tenant, other_tenant = open_test_account(), open_test_account()
+        before = set(PlatformToken.objects.values_list("pk", flat=True))
+        yield _furnished(tenant, other_tenant)
+        PlatformToken.objects.exclude(pk__in=before).delete()
+        drop_account(tenant)
+        drop_account(other_tenant)
+        connection.close()
+
+
 @pytest.fixture
-def scene(tenant: Account, other_tenant: Account) -> Scene:
+def scene(standing_scene: Scene, db: None) -> Scene:
+    return standing_scene
+
+
+def _furnished(tenant: Account, other_tenant: Account) -> Scene:
     change_plan(tenant=tenant.tenant, plan_type="enterprise")
     forget_cached_limits()
     ada, bob = (tenant.user(name, displayName=name, email=f"{name}@example.com") for name in ("ada", "bob"))
