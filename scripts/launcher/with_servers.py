@@ -48,6 +48,8 @@ def environment_for(servers: Servers, *, home: Path) -> dict[str, str]:
     home.mkdir(mode=0o700, exist_ok=True)
     env = dict(os.environ)
     env.pop("MESSAGECORE_CALLER_DIR", None)
+    # Tests start processes by the hundred and rewrite their own assertions: each would compile everything once more.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     return env | {
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
