@@ -126,9 +126,7 @@ class ThreadedHandler(BaseHandler):
             self._waiting -= 1
             metrics.REQUESTS_WAITING.dec()
 
-    async def _ask_again(
-        self, response: WaitingResponse, scope: Scope, receive: Receive
-    ) -> HttpResponse | FileStream:
+    async def _ask_again(self, response: WaitingResponse, scope: Scope, receive: Receive) -> HttpResponse | FileStream:
         """Asks again whenever there may be something, until there is or the time is over. Each asking is a request of
         its own: credentials that were revoked meanwhile are refused. Raises ClientDisconnected."""
         until = asyncio.get_running_loop().time() + response.awaited.seconds
