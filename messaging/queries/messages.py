@@ -95,27 +95,31 @@ _ANYWHERE = " FROM messaging_message m JOIN messaging_conversation c ON c.id = m
 _STATUS_IN_SPANS = """
 CASE WHEN c.participant_count NOT BETWEEN 2 AND 100 THEN 'sent'
   WHEN m.seq <= COALESCE(
-    CASE WHEN behind.reader[1] IS NOT DISTINCT FROM m.sender_id THEN behind.read[2] ELSE behind.read[1] END, m.seq)
+    CASE WHEN c.reader[1] IS NOT DISTINCT FROM m.sender_id THEN c.read[2] ELSE c.read[1] END, m.seq)
     THEN 'read'
   WHEN m.seq <= COALESCE(
-    CASE WHEN behind.receiver[1] IS NOT DISTINCT FROM m.sender_id THEN behind.reached[2] ELSE behind.reached[1] END,
+    CASE WHEN c.receiver[1] IS NOT DISTINCT FROM m.sender_id THEN c.reached[2] ELSE c.reached[1] END,
     m.seq) THEN 'delivered'
   ELSE 'sent' END"""
 
+# OFFSET 0: each conversation is looked at before its messages, once.
 _IN_SPANS = f"""
-FROM {SPANS}
-JOIN messaging_conversation c ON c.id = span.conversation_id
+FROM (
+  SELECT span.first_seq, span.last_seq, place.id, place.external_id, place.participant_count, place.purged_seq, behind.*
+  FROM {SPANS}
+  JOIN messaging_conversation place ON place.id = span.conversation_id
+  CROSS JOIN LATERAL (
+    SELECT array_agg(p.user_id ORDER BY p.last_read_seq, p.user_id) reader,
+           array_agg(p.last_read_seq ORDER BY p.last_read_seq, p.user_id) read,
+           array_agg(p.user_id ORDER BY GREATEST(p.last_read_seq, p.last_delivered_seq), p.user_id) receiver,
+           array_agg(GREATEST(p.last_read_seq, p.last_delivered_seq)
+                     ORDER BY GREATEST(p.last_read_seq, p.last_delivered_seq), p.user_id) reached
+    FROM messaging_participant p
+    WHERE p.conversation_id = place.id AND place.participant_count BETWEEN 2 AND 100) behind
+  OFFSET 0) c
 CROSS JOIN LATERAL (
-  SELECT array_agg(p.user_id ORDER BY p.last_read_seq, p.user_id) reader,
-         array_agg(p.last_read_seq ORDER BY p.last_read_seq, p.user_id) read,
-         array_agg(p.user_id ORDER BY GREATEST(p.last_read_seq, p.last_delivered_seq), p.user_id) receiver,
-         array_agg(GREATEST(p.last_read_seq, p.last_delivered_seq)
-                   ORDER BY GREATEST(p.last_read_seq, p.last_delivered_seq), p.user_id) reached
-  FROM messaging_participant p
-  WHERE p.conversation_id = c.id AND c.participant_count BETWEEN 2 AND 100 OFFSET 0) behind
-CROSS JOIN LATERAL (
-  SELECT * FROM messaging_message entry WHERE entry.conversation_id = span.conversation_id
-    AND entry.seq BETWEEN span.first_seq AND span.last_seq AND entry.seq > c.purged_seq OFFSET 0) m"""  # noqa: S608 - a constant of this module
+  SELECT * FROM messaging_message entry WHERE entry.conversation_id = c.id
+    AND entry.seq BETWEEN c.first_seq AND c.last_seq AND entry.seq > c.purged_seq OFFSET 0) m"""  # noqa: S608 - a constant of this module
 
 
 # What the viewer does not want to see; without a viewer everything is seen.
