@@ -1,6 +1,8 @@
 """`GET /search/messages`: who finds what, by which words, in which order, and at what cost."""
 
 import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -8,6 +10,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoDbBlocker
 
 from messaging.models import Message, Participant, SearchEntry, User, UserBlock
 from messaging.queries import search as queries
@@ -16,7 +19,7 @@ from messaging.search.words import wanted
 from messaging.services.indexing import index_messages as index_now
 from messaging.tasks import index_messages
 from tenants.scope import tenant_scope
-from tests.accounts import Account, draft
+from tests.accounts import Account, draft, drop_account, open_test_account
 from tests.api import Answer, Api
 
 pytestmark = pytest.mark.core
@@ -321,9 +324,26 @@ def test_a_page_is_filled_although_some_of_it_changed_since(tenant: Account, roo
 WORDS = ["common", "often", "seldom", "订单", "发货单"]
 
 
-@pytest.fixture
-def history(tenant: Account, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Entries over years, unevenly, in twelve conversations; steps so short that every kind is taken."""
+@dataclass(frozen=True, slots=True)
+class History:
+    tenant: Account
+    ada: Any
+    rooms: list[Any]
+    others: list[Any]
+
+
+@pytest.fixture(scope="module")
+def history(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[History]:
+    """Entries over years, unevenly, in twelve conversations; steps so short that every kind is taken. Committed once
+    for those who look at it in different ways."""
+    with django_db_blocker.unblock():
+        tenant = open_test_account()
+        yield _written(tenant)
+        drop_account(tenant)
+        connection.close()
+
+
+def _written(tenant: Account) -> History:
     rng = random.Random(11)
     ada, *others = tenant.users(5)
     rooms = [tenant.conversation(ada, *others) for _ in range(9)] + [tenant.conversation(*others) for _ in range(3)]
@@ -344,10 +364,10 @@ def history(tenant: Account, monkeypatch: pytest.MonkeyPatch) -> Any:
         index_now([UUID(id_) for id_ in ids])
         UserBlock.objects.create(blocker_id=ada["id"], blocked_id=others[3]["id"], created_at=at)
         Participant.objects.filter(conversation_id=rooms[0]["id"], user_id=ada["id"]).update(visible_from_seq=9)
-    return ada, rooms, others
+    return History(tenant, ada, rooms, others)
 
 
-def expected_of(asked: Search) -> list[tuple[datetime, UUID]]:
+def expected_of(asked: Search, messages: Sequence[Message]) -> list[tuple[datetime, UUID]]:
     """By the rule, message by message."""
     places = {}
     blocked: set[UUID] = set()
@@ -356,7 +376,7 @@ def expected_of(asked: Search) -> list[tuple[datetime, UUID]]:
         places = dict(own.values_list("conversation_id", "visible_from_seq"))
         blocked = set(UserBlock.objects.filter(blocker_id=asked.reader_id).values_list("blocked_id", flat=True))
     found = []
-    for message in Message.objects.all():
+    for message in messages:
         text = message.content["text"].split()
         if not all(word in text for word in asked.wanted.words):
             continue
@@ -381,9 +401,9 @@ def expected_of(asked: Search) -> list[tuple[datetime, UUID]]:
 @pytest.mark.parametrize("few", [0, 32])
 @pytest.mark.parametrize("looked_through", [1, 4, 30, 1000])
 def test_however_it_goes_back_it_finds_what_is_there(
-    tenant: Account, history: Any, monkeypatch: pytest.MonkeyPatch, looked_through: int, few: int
+    db: None, history: History, monkeypatch: pytest.MonkeyPatch, looked_through: int, few: int
 ) -> None:
-    ada, rooms, others = history
+    ada, rooms, others = history.ada, history.rooms, history.others
     rng = random.Random(looked_through)
     monkeypatch.setattr(queries, "LOOKED_THROUGH", looked_through)
     monkeypatch.setattr(queries, "FEW_CONVERSATIONS", few)
@@ -396,13 +416,14 @@ def test_however_it_goes_back_it_finds_what_is_there(
 
     monkeypatch.setattr(queries, "_look", counted)
     span = datetime(2026, 1, 1, tzinfo=UTC), datetime(2018, 1, 1, tzinfo=UTC)
-    with tenant_scope(tenant):
+    with tenant_scope(history.tenant):
         readers = [
             None,
             UUID(ada["id"]),
             UUID(others[0]["id"]),
             User.objects.create(external_user_id="alone", created_at=span[0], updated_at=span[0]).id,
         ]
+        everything = list(Message.objects.all())
         for _ in range(60):
             reader, room = rng.choice(readers), UUID(rng.choice(rooms)["id"])
             seen_from = Participant.objects.filter(conversation_id=room, user_id=reader).values_list(
@@ -419,7 +440,7 @@ def test_however_it_goes_back_it_finds_what_is_there(
                 until=times[1] if rng.random() < 0.2 else None,
             )
             limit = rng.choice([1, 3, 20])
-            expected, seen, before = expected_of(asked), [], None
+            expected, seen, before = expected_of(asked, everything), [], None
             while places := queries.find(asked, before=before, limit=limit):
                 seen += [(place.created_at, place.message_id) for place in places]
                 before = places[-1]
