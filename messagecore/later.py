@@ -66,6 +66,7 @@ class HttpLine:
 async def answer_later(response: LaterResponse, scope: Scope, receive: Receive, send: Send) -> HttpResponse | None:
     """The whole answer, good to be sent; None if it was streamed, or nobody is there to take it."""
     context.request_id.set(response["X-Request-Id"])
+    response.forget_request()
     line = HttpLine(response, scope, receive, send)
     try:
         body = envelope.success(await response.later.answer(line))

@@ -5,7 +5,8 @@ from messagecore.settings.env import env
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [env.redis_url], "prefix": "mc:layer"},
+        # Who receives waits in Redis for 5 s at a time: redis-py's own patience is no longer than that.
+        "CONFIG": {"hosts": [{"address": env.redis_url, "socket_timeout": 15}], "prefix": "mc:layer"},
     }
 }
 

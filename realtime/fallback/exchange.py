@@ -17,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 ANSWERED_WITHIN_S = 5.0
 SENT_WITHIN_S = 2.0
+SENT_AT_ONCE = 16
+"""Each takes a connection to Redis, of which the client has a hundred; who listens needs one, too."""
+
 AGAIN_AFTER_S = 1.0
+STOP_TRIES, STOP_TRY_S = 10, 0.2
 MAX_AT_ONCE = 200
 """Requests of others that are worked on here; more of them are not answered, and told so by the time that is over."""
 
@@ -37,15 +41,22 @@ class Exchange:
         self._listening: asyncio.Task[None] | None = None
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._working: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Semaphore(SENT_AT_ONCE)
 
     def start(self) -> None:
         self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._listening, *self._working) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Within STOP_TRIES × STOP_TRY_S. redis-py may swallow a cancellation that comes together with an answer: it is
+        said again, or the process would wait for requests instead of ending."""
+        tasks = {task for task in (self._listening, *self._working) if task is not None}
+        for _ in range(STOP_TRIES):
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=STOP_TRY_S)
+        if tasks:
+            logger.warning("%d requests of other processes did not end", len(tasks))
 
     async def ask(self, process: str, request: dict[str, Any]) -> dict[str, Any]:
         """What `process` answers. Raises ServiceUnavailable if it does not in ANSWERED_WITHIN_S, or Redis is away;
@@ -65,7 +76,7 @@ class Exchange:
         return answered
 
     async def _send(self, process: str, message: dict[str, Any]) -> None:
-        async with asyncio.timeout(SENT_WITHIN_S):
+        async with asyncio.timeout(SENT_WITHIN_S), self._sending:
             await get_channel_layer().send(channel_of(process), message)
 
     async def _listen(self) -> None:

@@ -93,18 +93,26 @@ async def test_streams_of_two_processes_see_the_same_log_as_a_socket(world: Worl
     ann, ben, cyd = await world.users("ann", "ben", "cyd")
     rest = world.rest()
     rooms = [await world.conversation(ann, ben, cyd) for _ in range(2)]
+    held = {"conversations": dict.fromkeys(rooms, 0)}
     listeners = [
-        await Stream.begin(world, ann, 0),
-        await Stream.begin(world, ann, 1),
+        await Stream.begin(world, ann, 0, body=held),
+        await Stream.begin(world, ann, 1, body=held),
         await world.socket(ann, 0),
     ]
+    await listeners[2].send("resume", held)
+    for listener in listeners:
+        await listener.expect("resumed")
     talkers = [await world.socket(ben, 0), await world.socket(cyd, 1)]
     for number in range(40):
         await talkers[number % 2].say(rooms[number % 2], str(number))
         if number == 10:
+            for listener in listeners:  # who is shown it later is shown it hidden
+                await listener.expect("new_message", seq=6, conversationId=rooms[0])
             await world.rest(0, **{"X-Acting-User": ann["id"]})(
                 "POST", f"/users/{ann['id']}/blocks", {"userId": ben["id"]}
             )
+            for listener in listeners:
+                await listener.expect("user_blocked")
         if number == 20:
             await rest("DELETE", f"/conversations/{rooms[0]}/participants/{ann['id']}")
         if number == 30:
@@ -237,7 +245,8 @@ async def test_a_process_that_ends_says_so_and_answers_who_waits(
     world = await make_world(cluster)
     ann, ben = await world.users("ann", "ben")
     room = await world.conversation(ann, ben)
-    stream = await Stream.begin(world, ann)
+    streams = await asyncio.gather(*(Stream.begin(world, one) for one in (ann, ben) for _ in range(40)))
+    assert len({stream.connection_id for stream in streams}) == 80
     http = client(cluster.servers[0], headers(world.tenant, ann))
     first = (await http.post("/poll", json={"conversations": {room: 0}})).json()["data"]
     body = {"conversations": {room: 0}, "state": first["state"], "waitSeconds": 25}
@@ -245,10 +254,11 @@ async def test_a_process_that_ends_says_so_and_answers_who_waits(
     await asyncio.sleep(0.5)
     assert not waiting.done()
     cluster.servers[0].process.terminate()
-    assert await stream.until_closed() == 1012
-    told = stream.of_type("disconnecting")[0]["data"]
-    assert told["reconnect"] is True
-    assert 0 <= told["reconnectAfterMs"] <= 1000
+    assert await asyncio.gather(*(stream.until_closed(5) for stream in streams)) == [1012] * 80
+    told = [stream.of_type("disconnecting")[0]["data"] for stream in streams]
+    assert {one["reconnect"] for one in told} == {True}
+    assert len({one["reconnectAfterMs"] for one in told}) > 40  # spread
+    assert 0 <= min(one["reconnectAfterMs"] for one in told) <= max(one["reconnectAfterMs"] for one in told) <= 1000
     answer = await waiting
     assert (answer.status_code, answer.json()["data"]["frames"]) == (200, [])
     assert answer.json()["data"]["state"] == first["state"]

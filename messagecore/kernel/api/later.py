@@ -56,3 +56,8 @@ class LaterResponse(Response):
         self.later = later
         entry = catalogue.error("service_unavailable")
         super().__init__(failure(entry.code, entry.title, retryable=entry.retryable), status=entry.status)
+
+    def forget_request(self) -> None:
+        """Lets go of the view and the request that it was rendered for: it may live as long as a stream."""
+        for name in ("renderer_context", "accepted_renderer", "data"):
+            self.__dict__.pop(name, None)
