@@ -4,7 +4,7 @@ the next poll may be served by any process, and nothing is lost between two of t
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -117,9 +117,9 @@ class Answer:
 class _Resumption(Resumption):
     """Hands what is not in a log to its poll, which tells it once."""
 
-    def __init__(self, connection: Connection, held: Mapping[str, int]) -> None:
+    def __init__(self, connection: Connection, held: Mapping[str, int], tell_lost: Callable[[str, str], None]) -> None:
         super().__init__(hub(), connection, held)
-        self.lost: dict[str, str] = {}
+        self._tell_poll = tell_lost
         self.places: dict[UUID, MembershipState] = {}
 
     async def read_places(self) -> None:
@@ -140,7 +140,7 @@ class _Resumption(Resumption):
         return found
 
     def _tell_lost(self, name: str, frame: str) -> None:
-        self.lost[name] = frame
+        self._tell_poll(name, frame)
 
     def _tell_place(self, conversation_id: UUID, state: MembershipState) -> None:
         self.places[conversation_id] = state
@@ -160,6 +160,7 @@ class Poll:
         self._answer = Answer(queued_bytes())
         # What is told once, by what it is about; None until it is told in this poll.
         self._marks: dict[Key, bytes] | None = None
+        self._lost: dict[Key, bytes] = {}
         self._blocked: set[str] = set()
         self._told_count = 0
         self._connection = Connection(
@@ -182,7 +183,7 @@ class Poll:
                 if (status := self._presence) != "online":
                     session = self._visit.session
                     await session.presence.show_as(session.tenant.id, session.user_id, self._connection.id, status)
-                resumption = _Resumption(self._connection, self._held)
+                resumption = _Resumption(self._connection, self._held, self._tell_lost)
                 await resumption.begin()
                 if await self._catch_up(resumption):
                     await self._wait(resumption, until)
@@ -218,7 +219,7 @@ class Poll:
         if resumed is None or self._answer.is_full:  # the next poll goes on behind what there is
             self._tell_cut(resumption)
             return False
-        self._marks = {}
+        self._marks = dict(self._lost)
         self._tell_state(resumption, resumed)
         await self._tell_people()
         self._told_count = len(self._answer.frames)
@@ -261,11 +262,16 @@ class Poll:
         if is_known or frame is None or self._answer.add((frame,)):
             self._marks[key] = made
 
+    def _tell_lost(self, name: str, frame: str) -> None:
+        """At once, before anything else: the user may be let in again while the rest is read."""
+        key: Key = ("lost", name)
+        made = mark(key, self._held[name])
+        if made in self._given or self._answer.add((frame,)):
+            self._lost[key] = made
+
     def _tell_state(self, resumption: _Resumption, resumed: Mapping[str, Any]) -> None:
-        """What is not to be had, whom the user blocks, what was lost, read positions and memberships."""
+        """What is not to be had, whom the user blocks, read positions and memberships."""
         knows_memberships = self._tell_resumed(resumption, resumed)
-        for name, frame in resumption.lost.items():
-            self._tell(("lost", name), self._held[name], frame)
         for state in resumption.places.values():
             self._tell_place(state, knows_membership=knows_memberships)
 

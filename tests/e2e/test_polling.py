@@ -233,7 +233,7 @@ async def test_coming_and_going_between_polls_and_during_them(world: World, poll
     assert poller.held == {room: 0}
     # Between two polls: out, a message, in again without it.
     await rest("DELETE", f"{people}/{ann['id']}")
-    assert types(await poller.poll()) == ["resumed", "conversation_removed"]
+    assert types(await poller.poll()) == ["conversation_removed", "resumed"]
     assert poller.held == {}
     assert await poller.poll() == []
     await talker.say(room, "without her")
@@ -265,6 +265,23 @@ async def test_coming_and_going_between_polls_and_during_them(world: World, poll
     assert "conversation_removed" in types(await waiting)
     assert poller.held.keys() == {room}
     assert await poller.poll(1) == []
+
+
+async def test_what_was_lost_is_said_first_and_once(world: World, polling: Polling) -> None:
+    """Whoever is let in again while the rest is read is told so behind it."""
+    ann, ben = await world.users("ann", "ben")
+    lost, kept = await world.conversation(ann, ben), await world.conversation(ann, ben)
+    await (await world.socket(ben, 1)).say(kept, "missed")
+    poller = polling(ann, held={lost: 0, kept: 0})
+    await world.rest()("DELETE", f"/conversations/{lost}/participants/{ann['id']}")
+    frames = await poller.poll()
+    assert types(frames) == ["conversation_removed", "new_message", "resumed", "unread_updated"]
+    assert frames[0]["data"]["conversationId"] == lost
+    poller.held[lost] = 0  # one that does not let go of it is not told again and again
+    assert await poller.poll() == []
+    assert await poller.poll() == []
+    await world.rest()("POST", f"/conversations/{lost}/participants", {"participantIds": [ann["id"]]})
+    assert types(await poller.poll())[:2] == ["participant_removed", "participant_added"]
 
 
 async def test_blocking_between_polls_and_during_them(world: World, polling: Polling) -> None:
