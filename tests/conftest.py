@@ -10,6 +10,7 @@ import pytest
 from cachetools import TTLCache
 from django.db import connection
 from pytest_django import DjangoDbBlocker
+from xdist.remote import Producer
 
 from messaging import ports
 from messaging.ports import FixedPresence, RecordingAnnouncer
@@ -18,9 +19,10 @@ from quotas.services import limits
 from quotas.services.limits import forget_cached_limits
 from tenants.services import authentication, provisioning
 from tenants.services.authentication import forget_cached_credentials
-from tests import databases
+from tests import databases, distribution
 from tests.accounts import Account, drop_account, open_test_account, platform_api
 from tests.api import Api
+from tests.distribution import ByKind
 from tests.settings import WORKER
 
 # Child processes run the product's own settings, not the tests'.
@@ -44,6 +46,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("generated")
         for name in sorted(sums):
             terminalreporter.write_line(f"{name}: {sums[name]:,}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: distribution.place(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByKind:
+    """For every run with workers."""
+    config.option.loadscopereorder = False  # in our order, not by how many tests a file has
+    return ByKind(config, log)
 
 
 def pytest_sessionfinish() -> None:

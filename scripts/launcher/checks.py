@@ -24,7 +24,8 @@ STATIC_CHECKS: dict[str, Sequence[str]] = {
     "import-linter": ("lint-imports",),
     "mypy": ("mypy",),
 }
-TESTS: Sequence[str] = ("pytest", "-n", "2")
+# One more than the smallest machine has cores: in one of them tests wait for processes most of the time.
+TESTS: Sequence[str] = ("pytest", "-n", "3")
 
 
 @dataclass(slots=True)
