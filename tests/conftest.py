@@ -48,9 +48,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{name}: {sums[name]:,}")
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)  # pytest-django puts those with a database first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: distribution.place(item.nodeid))
+    if WORKER:
+        items.sort(key=lambda item: distribution.place(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
