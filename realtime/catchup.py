@@ -86,7 +86,7 @@ class CatchUp:
 
     def _holds(self, conversation_id: UUID, seq: int) -> bool:
         room = self._tenant.rooms.get(conversation_id)
-        return room is None or room.apart.get(self._connection, seq) >= seq
+        return room is None or room.apart.get(self._connection, room.cursor) >= seq
 
     async def _run(self) -> None:
         try:

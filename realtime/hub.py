@@ -458,6 +458,8 @@ class Hub:
             logger.exception("the gap in %s waits for the next comparison", room.id)
         finally:
             room.filling = None
+            for connection in room.listeners & self.catch_ups.keys():
+                self._poke(connection)  # it may wait for just this, to say that it has resumed
 
     def _on_typing(self, room: Room, hint: TypingHint) -> None:
         def show(is_typing: bool) -> None:
