@@ -12,7 +12,7 @@ from realtime import connection as module
 from realtime.connection import Connection
 from realtime.limits import TokenBucket
 from realtime.protocol.closing import CloseCode
-from realtime.typing import Typists
+from realtime.typing import EXPIRES_AFTER_S, Typists
 
 
 class Wire:
@@ -170,25 +170,44 @@ def test_a_bucket_refills_at_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [bucket.take() for _ in range(4)] == [True, True, True, False]
 
 
-async def test_typing_is_shown_on_change_and_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realtime.typing.EXPIRES_AFTER_S", 0.05)
-    shown: list[bool] = []
-    typists, ann = Typists(), uuid4()
-    typists.update(ann, is_typing=False, show=shown.append)
-    assert shown == []
-    for _ in range(3):
+class ClockLoop(asyncio.SelectorEventLoop):
+    """Its time goes when it is told to, whatever the machine is doing."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    async def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+def test_typing_is_shown_on_change_and_runs_out() -> None:
+    async def work() -> None:
+        clock = asyncio.get_running_loop()
+        assert isinstance(clock, ClockLoop)
+        shown: list[bool] = []
+        typists, ann = Typists(), uuid4()
+        typists.update(ann, is_typing=False, show=shown.append)
+        assert shown == []
+        for _ in range(3):
+            typists.update(ann, is_typing=True, show=shown.append)
+        assert shown == [True]
+        await clock.pass_(EXPIRES_AFTER_S - 1)
         typists.update(ann, is_typing=True, show=shown.append)
-    assert shown == [True]
-    await asyncio.sleep(0.02)
-    typists.update(ann, is_typing=True, show=shown.append)
-    await asyncio.sleep(0.04)
-    assert shown == [True]
-    await asyncio.sleep(0.05)
-    assert shown == [True, False]
-    typists.update(ann, is_typing=True, show=shown.append)
-    typists.clear()
-    await asyncio.sleep(0.06)
-    assert shown == [True, False, True]
+        await clock.pass_(EXPIRES_AFTER_S - 1)
+        assert shown == [True]
+        await clock.pass_(2)
+        assert shown == [True, False]
+        typists.update(ann, is_typing=True, show=shown.append)
+        typists.clear()
+        await clock.pass_(EXPIRES_AFTER_S + 1)
+        assert shown == [True, False, True]
+
+    with asyncio.Runner(loop_factory=ClockLoop) as runner:
+        runner.run(work())
 
 
 def test_the_close_codes_are_the_catalogues() -> None:

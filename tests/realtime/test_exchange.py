@@ -41,7 +41,8 @@ def test_who_waits_for_requests_is_not_cut_off_by_the_clients_own_patience() -> 
     assert layer.hosts[0]["socket_timeout"] > 2 * layer.brpop_timeout
 
 
-async def test_a_hundred_requests_both_ways_have_their_own_answers(make: Make) -> None:
+async def test_a_hundred_requests_both_ways_have_their_own_answers(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWERED_WITHIN_S", 60)
     one, other = make(double), make(double)
     asked = [(one, other), (other, one)] * 50
     answers = await asyncio.gather(*(a.ask(b._process, {"number": n}) for n, (a, b) in enumerate(asked)))
