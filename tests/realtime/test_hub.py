@@ -472,3 +472,30 @@ async def test_who_comes_in_meanwhile_and_does_not_resume_is_told_then(log_box: 
     hub.release(listener)
     await settle()
     assert listener.seen == [("conversation_created", 0), ("participant_added", 2)]
+
+
+async def test_who_resumed_further_than_the_hub_has_heard_waits_for_what_it_reads(log_box: Any) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.members = {ann: 0}
+    log.append()
+    hub = Hub()
+    listener = Listener(ann)
+    await hub.attach(listener, CARD)
+    log.append()  # and its hint is lost
+    hub.release_room(listener, ROOM, after_seq=1)
+    tenant = hub.tenants[CARD.id]
+    go_on = asyncio.Event()
+
+    async def wait_for_it() -> None:
+        await go_on.wait()
+
+    log.delay = wait_for_it
+    catch_up = hub.catch_up_of(listener, tenant)
+    resumed = asyncio.create_task(catch_up.reached({ROOM: 2}))
+    hub.fill(tenant, tenant.rooms[ROOM], up_to=2)
+    await settle()
+    assert (listener.seqs, resumed.done()) == ([], False)
+    go_on.set()
+    await settle()
+    assert (listener.seqs, resumed.done()) == ([2], True)
