@@ -14,6 +14,7 @@ from xdist.remote import Producer
 
 from messaging import ports
 from messaging.ports import FixedPresence, RecordingAnnouncer
+from messaging.services import filters
 from messaging.services.filters import forget_cached_filters
 from quotas.services import limits
 from quotas.services.limits import forget_cached_limits
@@ -123,17 +124,20 @@ def _as_cached(make: Callable[[], object]) -> Callable[[], object]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def seconds_pass(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the clock of this process's caches of credentials and limits; no other clock."""
+    """Moves the clock of this process's caches of credentials, limits and filters; no other clock. Unless a test does,
+    it stands still: nothing is forgotten, and asked for once more, only because the machine is slow."""
     now = [0.0]
 
     def clock() -> float:
         return now[0]
 
     for cache in authentication._caches:
-        monkeypatch.setattr(cache, "_entries", TTLCache(100, authentication.CACHE_SECONDS, timer=clock))
-    monkeypatch.setattr(limits, "_cache", TTLCache(100, limits.CACHE_SECONDS, timer=clock))
+        size = cache._entries.maxsize
+        monkeypatch.setattr(cache, "_entries", TTLCache(size, authentication.CACHE_SECONDS, timer=clock))
+    monkeypatch.setattr(limits, "_cache", TTLCache(limits._cache.maxsize, limits.CACHE_SECONDS, timer=clock))
+    monkeypatch.setattr(filters, "_ready", TTLCache(filters._ready.maxsize, filters.CACHE_SECONDS, timer=clock))
 
     def advance(seconds: float) -> None:
         now[0] += seconds
