@@ -9,13 +9,15 @@ from django.test import Client
 from django.utils import translation
 
 from quotas.services.accounts import open_account
-from tenants.models import Tenant
+from tenants.models import PlatformToken, Tenant
 
 
 @pytest.fixture(autouse=True)
 def _no_standing_tenants(db: None) -> None:
-    """These tests name and count every tenant; the ones that other tests share are away until the rollback."""
+    """These tests name and count every tenant and platform token; those that other tests share, or make where commits
+    are real, are away until the rollback."""
     Tenant.objects.all().delete()
+    PlatformToken.objects.all().delete()
 
 
 @pytest.fixture(autouse=True)
