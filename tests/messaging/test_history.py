@@ -15,6 +15,7 @@ from messaging.models import Message
 from tenants.scope import tenant_scope
 from tests.accounts import Account, drop_account, open_test_account
 from tests.api import Answer, Api
+from tests.laws import examples
 from tests.snapshots import contents
 
 pytestmark = pytest.mark.core
@@ -125,7 +126,7 @@ def expected(rows: list[Row], page: int, limit: int, anchor: tuple[str, Any] | N
     raise AssertionError(anchor)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_asked_the_list_says_the_same(scene: Scene, data: st.DataObject) -> None:
     api, visible_from = scene.readers[data.draw(st.sampled_from(sorted(scene.readers)))]

@@ -23,6 +23,7 @@ from quotas.services.limits import get_limits
 from tenants.scope import tenant_scope
 from tests.accounts import Account, draft
 from tests.imports import LIVELY, feed, imported, line, message, open_import, state
+from tests.laws import examples
 from tests.snapshots import contents
 from tests.threads import at_once
 
@@ -47,7 +48,7 @@ def clean(tenant: Account) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.integers(1, len(LIVELY) - 1)), repeats=st.lists(st.integers(0, len(LIVELY)), max_size=4))
 def test_cut_at_any_line_and_repeated_it_is_the_same(
     tenant: Account, clean: dict[str, Any], cuts: set[int], repeats: list[int]
@@ -64,7 +65,7 @@ def test_cut_at_any_line_and_repeated_it_is_the_same(
         raise Undone
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(5)))
 def test_chunks_in_another_order_are_refused(tenant: Account, clean: dict[str, Any], order: list[int]) -> None:
     """Whatever is sent when: only the chunk that is next is taken, and in the end everything is there once."""

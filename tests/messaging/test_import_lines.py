@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from messaging.services import imports_lines
 from tests.accounts import Account
 from tests.imports import LIVELY, feed, imported, line, message, open_import, state
+from tests.laws import examples
 
 pytestmark = pytest.mark.core
 
@@ -310,7 +311,7 @@ FILE = b"".join(LIVELY)
 STARTS = [sum(map(len, LIVELY[:number])) for number in range(len(LIVELY) + 1)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(FILE) - 1), byte=st.integers(0, 255))
 @example(at=0, byte=0)
 @example(at=STARTS[1] - 1, byte=0x20)
@@ -343,7 +344,7 @@ def _take_broken(tenant: Account, chunk: bytes, *, first_bad: int) -> None:
         assert seqs == list(range(1, len(seqs) + 1))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(noise=st.binary(max_size=300))
 def test_noise_is_taken_apart(noise: bytes) -> None:
     lines = imports_lines.read_lines(UUID(UUID_OF_NOBODY), noise, first_line=5, now=datetime(2025, 1, 1, tzinfo=UTC))

@@ -19,6 +19,7 @@ from messaging.services import receipts
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.api import Api
+from tests.laws import examples
 from tests.threads import times
 
 Commit = Callable[..., AbstractContextManager[list[Any]]]
@@ -148,7 +149,7 @@ class TestPositions:
             assert delivered(tenant.user_api(eve), room, 2) == 2
         assert announced.announced == [], "nobody looks at it in a large conversation"
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         steps=st.lists(
             st.tuples(

@@ -17,6 +17,7 @@ from messaging.services.retention import Purged
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.imports import imported, line, message
+from tests.laws import examples
 from tests.logs import log_between
 from tests.messaging.test_retention import age, card, purge, row, seqs, the_unread_law_holds
 
@@ -206,7 +207,7 @@ class Undone(Exception):
     """Takes back what an example did."""
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(step, max_size=20))
 @example(steps=[("days_pass", 10), ("days_pass", 20), ("purge",)])
 def test_what_is_left_is_a_suffix_and_the_unread_law_holds(

@@ -21,6 +21,7 @@ from tenants.models import OutboxEvent
 from tenants.outbox import Mark
 from tenants.scope import tenant_scope
 from tests.accounts import Account
+from tests.laws import examples
 from tests.threads import at_once, times
 
 pytestmark = pytest.mark.core
@@ -38,7 +39,7 @@ def matches(vector: str, query: str) -> bool:
 
 @pytest.mark.usefixtures("tenant")
 @given(ANY)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_a_vector_that_its_own_query_finds(ran: Counter[str], text: str) -> None:
     ran["texts given to tsvector"] += 1
     vector = vectors.vector([text], ["\x01t"])
@@ -51,7 +52,7 @@ def test_any_text_is_a_vector_that_its_own_query_finds(ran: Counter[str], text: 
 
 @pytest.mark.usefixtures("tenant")
 @given(REPETITIVE, st.text("中文字", min_size=1, max_size=6))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_index_finds_just_what_the_text_holds(ran: Counter[str], text: str, run: str) -> None:
     ran["runs looked for"] += 1
     vector = vectors.vector([text], [])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from messaging.queries.unread import UnreadTotal, recount, unread_counts, unread_total
 from tenants.scope import tenant_scope
 from tests.accounts import Account, unique
+from tests.laws import examples
 
 PEOPLE = 3
 step = st.one_of(
@@ -84,7 +85,7 @@ class _Group:
         return self.tenant.api.acting_as(self.people[person]["id"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(step, max_size=25))
 @pytest.mark.core
 def test_every_unread_count_equals_the_recount(tenant: Account, steps: list[tuple[Any, ...]]) -> None:
