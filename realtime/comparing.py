@@ -115,12 +115,14 @@ class Comparison:
 
     async def _compare(self, tenant: LocalTenant) -> None:
         started_at = asyncio.get_running_loop().time()
-        found = await read_in_database_thread(reading.compare, tenant.card, list(tenant.rooms), list(tenant.users))
+        asked = list(tenant.users)  # of who comes meanwhile the answer says nothing
+        found = await read_in_database_thread(reading.compare, tenant.card, list(tenant.rooms), asked)
         for conversation_id, last_seq in found.last_seqs.items():
             room = tenant.rooms.get(conversation_id)
             if room is not None and room.cursor < last_seq:
                 self._hub.fill(tenant, room, up_to=last_seq)
-        for user_id, connections in list(tenant.users.items()):
+        for user_id in asked:
+            connections = tenant.users.get(user_id, set())
             if user_id in found.refused:
                 for connection in connections:
                     connection.disconnect(CloseCode.REFUSED, "the user is deactivated or gone")

@@ -121,7 +121,8 @@ class Log:
 
     def compare(self, card: TenantCard, rooms: list[UUID], users: list[UUID]) -> Comparison:
         marks = {user_id: membership_mark([ROOM]) for user_id in users if user_id in self.members}
-        return Comparison(dict.fromkeys(rooms, self.end), marks, frozenset(), dict(self.blocked))
+        blocked = {user_id: self.blocked[user_id] for user_id in users if user_id in self.blocked}
+        return Comparison(dict.fromkeys(rooms, self.end), marks, frozenset(), blocked)
 
     def membership_changes(
         self, card: TenantCard, user_id: UUID, *, everywhere: frozenset[UUID], somewhere: frozenset[UUID]
@@ -499,3 +500,24 @@ async def test_who_resumed_further_than_the_hub_has_heard_waits_for_what_it_read
     go_on.set()
     await settle()
     assert (listener.seqs, resumed.done()) == ([2], True)
+
+
+async def test_a_comparison_says_nothing_of_who_came_while_it_was_asked(log_box: Any) -> None:
+    """Least of all that they block nobody."""
+    log = log_box.log = Log()
+    ann, ben, eve = uuid4(), uuid4(), uuid4()
+    log.members = {ann: 0, ben: 0}
+    log.blocked = {ben: frozenset({eve})}
+    hub = Hub()
+    await attach(hub, ann)
+    came: list[Listener] = []
+
+    async def come_meanwhile() -> None:
+        log.delay = None
+        came.append(await attach(hub, ben))
+
+    log.delay = come_meanwhile
+    await hub.comparison.compare_all()
+    assert came[0].blocked == {eve}
+    hub.receive(CARD.id, log.append(author_id=eve))
+    assert came[0].seen == [("event_hidden", 1)]
