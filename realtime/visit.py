@@ -145,7 +145,7 @@ class Visit:
         if refused is None and resuming is not None:
             resumed = await asyncio.shield(resuming)
             if resumed is not None:
-                return frames.ack(frame.id, resumed)
+                return frames.event("resumed", resumed) if frame.id is None else frames.ack(frame.id, resumed)
         return frames.error(refused or ServiceUnavailable(), frame.id)
 
     async def _ask(self, frame: frames.Frame) -> Answer:
