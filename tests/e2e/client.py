@@ -303,3 +303,12 @@ class World:
         await asyncio.gather(*(rest.close() for rest in self.rests))
         violations = [violation for socket in self.sockets for violation in socket.violations]
         assert violations == []
+
+
+def seqs(socket: Socket, conversation: str) -> list[int]:
+    """Of the conversation's events that it was brought, in the order in which they came."""
+    return [
+        frame["data"]["seq"]
+        for frame in socket.frames
+        if frame["data"].get("conversationId") == conversation and "seq" in frame["data"]
+    ]

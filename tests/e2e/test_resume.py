@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Refused, Socket, World
+from tests.e2e.client import Refused, Socket, World, seqs
 from tests.e2e.cluster import Cluster
 
 pytestmark = pytest.mark.e2e
@@ -28,14 +28,6 @@ async def reopen(world: World, user: dict[str, Any], held: dict[str, int], serve
     )
     answer = await resumed(socket, held)
     return socket, answer
-
-
-def seqs(socket: Socket, conversation: str) -> list[int]:
-    return [
-        frame["data"]["seq"]
-        for frame in socket.frames
-        if frame["data"].get("conversationId") == conversation and "seq" in frame["data"]
-    ]
 
 
 async def test_what_was_missed_comes_before_what_is_new(world: World) -> None:

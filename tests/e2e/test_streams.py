@@ -13,21 +13,13 @@ import httpx
 import pytest
 
 from messagecore.kernel import validation
-from tests.e2e.client import Refused, World, eventually
+from tests.e2e.client import Refused, World, eventually, seqs
 from tests.e2e.cluster import Cluster, Server
 from tests.e2e.fallbacks import Stream, client, headers
 
 pytestmark = pytest.mark.e2e
 
 MakeWorld = Callable[[Cluster], Awaitable[World]]
-
-
-def seqs(stream: Stream, conversation: str) -> list[int]:
-    return [
-        frame["data"]["seq"]
-        for frame in stream.frames
-        if frame["data"].get("conversationId") == conversation and "seq" in frame["data"]
-    ]
 
 
 async def test_a_stream_brings_what_happens_and_is_no_browser_cache(world: World) -> None:

@@ -1,6 +1,5 @@
 """Reads in one round trip: the same as cursors read, in the right schema, whatever breaks, and nothing left behind."""
 
-from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -13,20 +12,9 @@ from messaging.models import User
 from messaging.queries import users
 from tenants.pipeline import Read, read_together
 from tenants.scope import tenant_scope
-from tests.accounts import Account, drop_account, open_test_account
+from tests.accounts import Account
 
 pytestmark = pytest.mark.core
-
-
-@pytest.fixture
-def pair(committed: None) -> Iterator[tuple[Account, Account]]:
-    """Two committed tenants, each with a user that bears its name."""
-    accounts = open_test_account(), open_test_account()
-    for account, name in zip(accounts, ("a", "b"), strict=True):
-        account.user(name)
-    yield accounts
-    for account in accounts:
-        drop_account(account)
 
 
 def value(sql: str, *parameters: Any) -> Read[Any]:

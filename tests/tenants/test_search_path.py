@@ -1,6 +1,5 @@
 """The schema a statement runs in: set for a transaction alone, right after every turn, nothing left behind."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,22 +8,11 @@ from django.db import IntegrityError, connection, transaction
 from messaging.models import Conversation, User
 from tenants.models import Tenant
 from tenants.scope import tenant_scope
-from tests.accounts import Account, draft, drop_account, open_test_account, unique
+from tests.accounts import Account, draft, unique
 
 pytestmark = pytest.mark.core
 
 DEFAULT = ('"$user", public', "public")
-
-
-@pytest.fixture
-def pair(committed: None) -> Iterator[tuple[Account, Account]]:
-    """Two committed tenants, each with a user that bears its name."""
-    accounts = open_test_account(), open_test_account()
-    for account, name in zip(accounts, ("a", "b"), strict=True):
-        account.user(name)
-    yield accounts
-    for account in accounts:
-        drop_account(account)
 
 
 def names() -> list[str]:
