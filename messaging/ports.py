@@ -28,16 +28,6 @@ class NullAnnouncer:
         return
 
 
-class RecordingAnnouncer:
-    """Keeps what was announced, in order; for tests."""
-
-    def __init__(self) -> None:
-        self.announced: list[tuple[UUID, Announcement]] = []
-
-    def announce(self, tenant_id: UUID, announcements: Sequence[Announcement]) -> None:
-        self.announced.extend((tenant_id, announcement) for announcement in announcements)
-
-
 @dataclass(frozen=True, slots=True)
 class Presence:
     """`status` is online, away, offline, or unknown when there is nobody to ask."""
@@ -77,25 +67,6 @@ class UnknownPresence:
 
     def connection_count(self, tenant_id: UUID) -> int:
         return 0
-
-
-class FixedPresence:
-    """Says that exactly these users are online; for tests."""
-
-    def __init__(self, online: Sequence[UUID] = ()) -> None:
-        self.online = set(online)
-
-    def presence_of(self, tenant_id: UUID, user_ids: Sequence[UUID]) -> Mapping[UUID, Presence]:
-        return {user_id: Presence("online" if user_id in self.online else "offline") for user_id in user_ids}
-
-    def online_after(self, tenant_id: UUID, after: UUID | None, *, limit: int) -> OnlinePage:
-        found = sorted(user_id for user_id in self.online if after is None or user_id > after)
-        return OnlinePage(
-            dict.fromkeys(found[:limit], Presence("online")), found[limit - 1] if len(found) > limit else None
-        )
-
-    def connection_count(self, tenant_id: UUID) -> int:
-        return len(self.online)
 
 
 @cache

@@ -25,9 +25,10 @@ RETRY_AFTER_S = 1.0
 WRITTEN_TOGETHER = 64 * 1024
 """Characters of frames that go to the socket in one write: a system call for each would cost more than all the rest."""
 
-FIRST_PAGE, LARGEST_PAGE = 32, 512
-"""Log entries read in one go, over all conversations: few at first, more while they all go out at once. What a client
-does not take is thrown away and read again, so that a reader who stops costs its bounded queue and no more."""
+FIRST_PAGE, LARGEST_PAGE, PAGE_CHARACTERS = 32, 2048, 4 * 1024 * 1024
+"""Log entries read in one go, over all conversations: few at first, more while they all go out at once, and as many as
+had so many characters if they are like the last ones. What a client does not take is thrown away and read again, so
+that a reader who stops costs its bounded queue and no more."""
 
 
 class Rooms(Protocol):
@@ -130,7 +131,7 @@ class CatchUp:
             logger.warning("a connection is not brought up yet: %s", error)
             await asyncio.sleep(RETRY_AFTER_S)
             return
-        delivered = 0
+        delivered = characters = 0
         for span in spans:
             events = found[span.conversation_id]
             room = self._tenant.rooms.get(span.conversation_id)
@@ -140,10 +141,12 @@ class CatchUp:
                 await self._skip_what_is_gone(room, span)
                 continue
             delivered += (count := self._deliver(room, events))
+            characters += sum(len(event.frame) for event in events)
             if count < len(events) and room.id in self._connection.conversations:
                 self._page = max(FIRST_PAGE, delivered)
                 return
-        self._page = min(LARGEST_PAGE, self._page * 2)
+        as_large = max(FIRST_PAGE, delivered * PAGE_CHARACTERS // max(1, characters))
+        self._page = min(LARGEST_PAGE, self._page * 2, as_large)
 
     def _deliver(self, room: Room, events: Sequence[EventHint]) -> int:
         """Gives the connection the room's next events, as many as it has room for; how many. Those after its user's
@@ -210,6 +213,6 @@ def read_events(tenant: TenantCard, spans: Iterable[LogSpan]) -> dict[UUID, list
 
 def shown(event: EventHint, room: Room, connection: Connection) -> str:
     """The event's frame as this connection may see it."""
-    if event.author_id in connection.blocked:
+    if connection.blocked and event.author_id in connection.blocked:
         return frames.event_hidden(room.id, room.external_id, event.seq)
     return event.frame

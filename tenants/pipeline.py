@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from psycopg import abc
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
 from tenants.connection import connection
@@ -54,7 +54,8 @@ def read_together(tenant: HasSchema, *reads: Read[Any]) -> tuple[list[Any], ...]
 
     Inside a transaction they are read one after the other, in it. Raises DatabaseError as cursors do.
 
-    Cost: a tenth of the processor time of a scope with as many cursors.
+    Cost: a tenth of the processor time of a scope with as many cursors. Rows come in binary, whose times and UUIDs are
+    read in half the time of text; `jsonb` is for statements to cast.
     """
     if connection.in_atomic_block:
         with nullcontext() if connection.schema_name == tenant.schema_name else tenant_scope(tenant):
@@ -73,7 +74,8 @@ def _read_together(path: str, reads: Sequence[Read[Any]]) -> tuple[list[Any], ..
         wire.send_query_params(_ENTER, [path.encode()])
         for read in reads:
             parameters = transformer.dump_sequence(read.parameters, [PyFormat.AUTO] * len(read.parameters))
-            wire.send_query_params(_numbered(read.sql), parameters, transformer.types, transformer.formats)
+            types, formats = transformer.types, transformer.formats
+            wire.send_query_params(_numbered(read.sql), parameters, types, formats, result_format=Format.BINARY)
         wire.pipeline_sync()
         results = _results(wire)
         wire.exit_pipeline_mode()

@@ -13,7 +13,6 @@ from pytest_django import DjangoDbBlocker
 from xdist.remote import Producer
 
 from messaging import ports
-from messaging.ports import FixedPresence, RecordingAnnouncer
 from messaging.services import filters
 from messaging.services.filters import forget_cached_filters
 from quotas.services import limits
@@ -24,6 +23,7 @@ from tests import databases, distribution
 from tests.accounts import Account, drop_account, open_test_account, platform_api
 from tests.api import Api
 from tests.distribution import ByKind
+from tests.ports import FixedPresence, RecordingAnnouncer
 from tests.settings import WORKER
 
 # Child processes run the product's own settings, not the tests'.

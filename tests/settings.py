@@ -25,7 +25,7 @@ TEST_DATABASE = f"test_messagecore_{WORKER}" if WORKER else "test_messagecore"
 
 # Nobody listens and nobody is connected, unless a test says otherwise (see the fixtures `announced` and `presence`).
 MESSAGECORE_ANNOUNCER = "messaging.ports.NullAnnouncer"
-MESSAGECORE_PRESENCE = "messaging.ports.FixedPresence"
+MESSAGECORE_PRESENCE = "tests.ports.FixedPresence"
 
 # Files of this run, gone with it.
 _files = tempfile.TemporaryDirectory(prefix="messagecore-files-")

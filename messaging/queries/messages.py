@@ -33,29 +33,29 @@ class ReactionCount:
 class MessageView(NamedTuple):
     """A message as it is read: the row with its sender, its reactions and its conversation's external id."""
 
+    sender: SenderView | None
+    content: Any
+    mentions: Sequence[str]
+    metadata: dict[str, Any]
     id: UUID
     conversation_id: UUID
     conversation_external_id: str | None
     seq: int
     message_index: int
-    sender: SenderView | None
     type: str
-    content: Any
     reply_to_id: UUID | None
     thread_id: UUID | None
     reply_count: int
     forwarded_from_id: UUID | None
     client_message_id: str | None
-    mentions: Sequence[str]
     silent: bool
-    metadata: dict[str, Any]
     created_at: datetime
     recorded_at: datetime
     updated_at: datetime
     edited_at: datetime | None
     deleted_at: datetime | None
-    reactions: tuple[ReactionCount, ...] = ()
     status: str = "sent"
+    reactions: tuple[ReactionCount, ...] = ()
 
 
 _REACTIONS = """
@@ -75,13 +75,14 @@ CASE WHEN c.participant_count NOT BETWEEN 2 AND 100 THEN 'sent'
     THEN 'delivered'
   ELSE 'sent' END"""
 
+# What has to be made of several columns, or parsed, comes first; from the id on it is as MessageView has it.
 _COLUMNS = """
-SELECT m.id, m.conversation_id, c.external_id, m.seq, m.message_index,
-       m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
-       m.type, m.content::text, m.reply_to_id, m.thread_id, COALESCE(root.reply_count, m.reply_count),
-       m.forwarded_from_id, m.client_message_id,
-       m.mentions::text, m.silent, m.metadata::text, m.created_at, m.recorded_at, m.updated_at, m.edited_at,
-       m.deleted_at, m.reaction_count, """
+SELECT m.sender_id, u.external_user_id, u.display_name, u.avatar_url,
+       m.content::text, m.mentions::text, m.metadata::text, m.reaction_count,
+       m.id, m.conversation_id, c.external_id, m.seq, m.message_index, m.type,
+       m.reply_to_id, m.thread_id, COALESCE(root.reply_count, m.reply_count), m.forwarded_from_id, m.client_message_id,
+       m.silent, m.created_at, m.recorded_at, m.updated_at, m.edited_at, m.deleted_at, """
+_ID = 8
 
 _REFERENCES = """
 LEFT JOIN messaging_user u ON u.id = m.sender_id
@@ -137,24 +138,18 @@ def views_of(rows: Sequence[MessageRow], viewer_id: UUID | None = None) -> list[
     senders: dict[UUID, SenderView] = {}
     views: list[MessageView] = []
     for row in rows:
-        sender_id = row[5]
+        sender_id, name, display_name, avatar_url, content, mentions, metadata, reaction_count = row[:_ID]
         sender = senders.get(sender_id)
-        if sender is None and row[6] is not None:
-            sender = senders[sender_id] = SenderView._make(row[5:9])
-        content, mentions, metadata = orjson.loads(row[10]), orjson.loads(row[16]), orjson.loads(row[18])
-        views.append(
-            MessageView._make(
-                (
-                    *(*row[:5], sender, row[9], content, *row[11:16], mentions, row[17], metadata, *row[19:24]),
-                    *(tuple(reactions.get(row[0], ())), row[25]),
-                )
-            )
-        )
+        if sender is None and name is not None:
+            sender = senders[sender_id] = SenderView(sender_id, name, display_name, avatar_url)
+        parsed = orjson.loads(content), orjson.loads(mentions), orjson.loads(metadata)
+        reacted = tuple(reactions[row[_ID]]) if reaction_count else ()
+        views.append(MessageView._make((sender, *parsed, *row[_ID:], reacted)))
     return views
 
 
 def _reactions_of(rows: Sequence[MessageRow], viewer_id: UUID | None) -> Mapping[UUID, Sequence[ReactionCount]]:
-    reacted_to = [row[0] for row in rows if row[24]]
+    reacted_to = [row[_ID] for row in rows if row[_ID - 1]]
     reactions: defaultdict[UUID, list[ReactionCount]] = defaultdict(list)
     if reacted_to:
         with connection.cursor() as cursor:

@@ -10,7 +10,6 @@ from django.utils import timezone
 from messagecore.kernel import wire
 from messaging.events import DurableEvent, Expelled, Left
 from messaging.models import Ban, User
-from messaging.ports import RecordingAnnouncer
 from messaging.services import reading
 from messaging.services.batching import SendBatcher
 from messaging.services.sending import Draft
@@ -18,6 +17,7 @@ from tenants.scope import tenant_scope
 from tenants.services.authentication import tenant_card
 from tests.accounts import Account, draft
 from tests.api import Answer
+from tests.ports import RecordingAnnouncer
 from tests.snapshots import contents
 from tests.threads import at_once, times
 

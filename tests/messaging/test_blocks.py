@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from messaging.events import BlockChanged, DurableEvent
-from messaging.ports import RecordingAnnouncer
 from messaging.services.blocks import MAX_BLOCKS
 from tests.accounts import Account, draft
+from tests.ports import RecordingAnnouncer
 
 pytestmark = pytest.mark.core
 

@@ -6,9 +6,9 @@ import pytest
 
 from messaging.events import DurableEvent, Joined, Left
 from messaging.models import Role
-from messaging.ports import RecordingAnnouncer
 from messaging.roles import ALLOWED, Action
 from tests.accounts import Account, draft
+from tests.ports import RecordingAnnouncer
 
 pytestmark = pytest.mark.core
 

@@ -7,12 +7,12 @@ import pytest
 
 from messaging.events import DurableEvent, Joined, Left
 from messaging.models import Conversation, ConversationEvent, Participant
-from messaging.ports import RecordingAnnouncer
 from quotas.services.accounts import change_plan
 from tenants.models import OutboxEvent
 from tenants.scope import tenant_scope
 from tests.accounts import Account, draft
 from tests.api import Answer, Api, fits
+from tests.ports import RecordingAnnouncer
 from tests.snapshots import contents
 
 pytestmark = pytest.mark.core

@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from messagecore.kernel import catalogue, wire
 from messaging.models import Notification, User
-from messaging.ports import FixedPresence
 from messaging.services.receipts import REASONS
 from messaging.tasks import sweep_outbox
 from tenants.scope import tenant_scope
 from tests.accounts import Account
+from tests.ports import FixedPresence
 
 pytestmark = pytest.mark.core
 

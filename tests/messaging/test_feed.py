@@ -12,7 +12,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging.models import Conversation
-from messaging.ports import FixedPresence
 from messaging.queries import retention as retention_queries
 from messaging.services import retention
 from messaging.services.retention import Purged
@@ -24,6 +23,7 @@ from tests.accounts import Account
 from tests.api import Api
 from tests.imports import LIVELY, imported
 from tests.messaging.test_query_budgets import statements
+from tests.ports import FixedPresence
 from tests.snapshots import contents
 from tests.threads import at_once
 

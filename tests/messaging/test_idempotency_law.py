@@ -21,6 +21,7 @@ from quotas.services.limits import get_limits
 from tenants.scope import tenant_scope
 from tenants.services.authentication import tenant_card
 from tests.accounts import Account, draft, unique
+from tests.ports import as_sent
 from tests.threads import at_once
 
 pytestmark = pytest.mark.core
@@ -81,7 +82,7 @@ class Sender:
             outcome = self.batcher.submit(tenant_card(self.account.tenant), sent, via="socket").result(30)
         except Refusal as refusal:
             return Outcome(code=refusal.code)
-        return Outcome(render_message(outcome.message))
+        return Outcome(as_sent(render_message(outcome.message)))
 
     def send_in_one_batch(self, bodies: list[dict[str, Any]]) -> list[Outcome]:
         drafts: list[Draft] = [
@@ -91,7 +92,9 @@ class Sender:
         with tenant_scope(self.account):
             outcomes = send_messages(tenant_id=self.account.id, drafts=drafts, via="test")
         return [
-            Outcome(render_message(outcome.message)) if isinstance(outcome, Sent) else Outcome(code=outcome.code)
+            Outcome(as_sent(render_message(outcome.message)))
+            if isinstance(outcome, Sent)
+            else Outcome(code=outcome.code)
             for outcome in outcomes
         ]
 

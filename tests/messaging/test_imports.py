@@ -11,7 +11,6 @@ from django.urls import get_resolver
 from django.utils import timezone
 
 from messaging.models import Message, Notification
-from messaging.ports import RecordingAnnouncer
 from messaging.services import imports
 from messaging.tasks import sweep_outbox
 from quotas.services.accounts import change_plan
@@ -23,6 +22,7 @@ from tests.accounts import Account, draft
 from tests.api import Api
 from tests.imports import LIVELY, NDJSON, feed, imported, line, message, open_import, state
 from tests.logs import log_between
+from tests.ports import RecordingAnnouncer
 from tests.snapshots import contents
 from tests.threads import at_once
 

@@ -15,13 +15,13 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from messaging.models import User
-from messaging.ports import FixedPresence
 from messaging.tasks import index_messages, sweep_outbox
 from tenants.scope import tenant_scope
 from tests.accounts import Account, draft, drop_account, open_test_account, platform_api
 from tests.api import Api
 from tests.isolation.test_routes import ROUTES, Route
 from tests.messaging.test_query_budgets import statements
+from tests.ports import FixedPresence
 from tests.scheduling import schedule
 
 FEW, MANY = 1, 20

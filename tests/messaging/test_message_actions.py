@@ -7,10 +7,10 @@ from django.utils import timezone
 
 from messaging.events import DurableEvent, ToOnlookers, ToUser
 from messaging.models import UserBlock
-from messaging.ports import RecordingAnnouncer
 from messaging.services import messages as services
 from tenants.scope import tenant_scope
 from tests.accounts import Account
+from tests.ports import RecordingAnnouncer
 
 Said = tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]
 

@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from messaging.events import DurableEvent
 from messaging.models import HeldMessage, Message
-from messaging.ports import RecordingAnnouncer
 from messaging.services.batching import send_batcher
 from messaging.services.filters import MessageHeld
 from messaging.services.sending import Draft
@@ -24,6 +23,7 @@ from tests import canary
 from tests.accounts import Account, draft, drop_account, open_test_account
 from tests.api import Answer, Api
 from tests.files import upload
+from tests.ports import RecordingAnnouncer
 from tests.snapshots import contents
 from tests.threads import at_once
 

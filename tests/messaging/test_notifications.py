@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from messaging.models import Notification, User
-from messaging.ports import FixedPresence, UnknownPresence
+from messaging.ports import UnknownPresence
 from messaging.services import notifications
 from messaging.services.notifications import handle_outbox_rows
 from messaging.tasks import sweep_outbox
@@ -17,6 +17,7 @@ from tenants.models import OutboxEvent
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.api import Api
+from tests.ports import FixedPresence
 from tests.threads import times
 
 pytestmark = pytest.mark.core

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from messagecore.kernel import wire
 from messaging.models import Notification, NotificationPreferences, User
-from messaging.ports import FixedPresence
 from messaging.tasks import sweep_outbox
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.api import Api
+from tests.ports import FixedPresence
 
 DEFAULTS = {"level": "all", "showPreview": True}
 HOUR = timedelta(hours=1)

@@ -9,11 +9,12 @@ import redis
 
 from messagecore.kernel.errors import ServiceUnavailable
 from messaging import ports
-from messaging.ports import FixedPresence, UnknownPresence
+from messaging.ports import UnknownPresence
 from realtime.presence import reader as reader_module
 from tests.accounts import Account
 from tests.api import Api
 from tests.messaging.test_query_budgets import statements
+from tests.ports import FixedPresence
 from tests.presence import connect
 
 pytestmark = pytest.mark.core

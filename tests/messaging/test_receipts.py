@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from messaging.events import ToOnlookers
 from messaging.models import Participant
-from messaging.ports import RecordingAnnouncer
 from messaging.services import receipts
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.api import Api
 from tests.laws import examples
+from tests.ports import RecordingAnnouncer
 from tests.threads import times
 
 Commit = Callable[..., AbstractContextManager[list[Any]]]

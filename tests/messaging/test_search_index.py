@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from messaging.models import Message, SearchEntry
-from messaging.ports import FixedPresence, UnknownPresence
+from messaging.ports import UnknownPresence
 from messaging.search import vectors
 from messaging.search.words import MAX_TEXT, find_all, wanted
 from messaging.services.indexing import index_messages as index_now
@@ -22,6 +22,7 @@ from tenants.outbox import Mark
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.laws import examples
+from tests.ports import FixedPresence
 from tests.threads import at_once, times
 
 pytestmark = pytest.mark.core

@@ -6,11 +6,11 @@ import pytest
 
 from messaging.events import DurableEvent
 from messaging.models import Participant, User
-from messaging.ports import RecordingAnnouncer
 from tenants.models import OutboxEvent
 from tenants.scope import tenant_scope
 from tests.accounts import Account, draft
 from tests.api import Api, fits
+from tests.ports import RecordingAnnouncer
 from tests.snapshots import contents
 
 pytestmark = pytest.mark.core

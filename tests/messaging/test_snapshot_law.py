@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from messaging.events import Announcement, BlockChanged, DurableEvent, Joined, Left, ToOnlookers, ToUser
-from messaging.ports import RecordingAnnouncer
 from realtime.protocol import frames
 from tests.accounts import Account, unique
 from tests.folding import Client
 from tests.logs import log_between
+from tests.ports import RecordingAnnouncer
 
 PEOPLE = 4
 # Shrinking a failure takes minutes; the steps that are printed are few enough to read.

@@ -7,10 +7,10 @@ from django.db import connection
 from psycopg import sql
 
 from messaging.events import Expelled
-from messaging.ports import RecordingAnnouncer
 from quotas.services.accounts import change_plan
 from quotas.services.limits import forget_cached_limits
 from tests.accounts import Account, draft
+from tests.ports import RecordingAnnouncer
 from tests.scheduling import schedule
 
 pytestmark = pytest.mark.core

@@ -6,10 +6,10 @@ from urllib.parse import quote
 import pytest
 
 from messaging.models import User
-from messaging.ports import FixedPresence
 from tenants.scope import tenant_scope
 from tests.accounts import Account
 from tests.api import Api
+from tests.ports import FixedPresence
 from tests.snapshots import contents
 
 ADA = {

@@ -521,3 +521,29 @@ async def test_a_comparison_says_nothing_of_who_came_while_it_was_asked(log_box:
     assert came[0].blocked == {eve}
     hub.receive(CARD.id, log.append(author_id=eve))
     assert came[0].seen == [("event_hidden", 1)]
+
+
+@pytest.mark.parametrize("letters", [10, 60_000])
+async def test_pages_of_a_log_grow_until_they_hold_much(
+    log_box: Any, monkeypatch: pytest.MonkeyPatch, letters: int
+) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.members = {ann: 0}
+    for _ in range(600):
+        log.append()
+    log.entries = [one._replace(data={**one.data, "content": letters * "x"}) for one in log.entries]
+    hub = Hub()
+    listener = Listener(ann)
+    await hub.attach(listener, CARD)
+    pages: list[int] = []
+
+    def read(card: TenantCard, spans: list[LogSpan]) -> dict[UUID, list[LogEntry]]:
+        pages.append(sum(span.last_seq - span.first_seq + 1 for span in spans))
+        return log.read_log(card, spans)
+
+    monkeypatch.setattr(hub_module.reading, "read_log", read)
+    hub.release_room(listener, ROOM, after_seq=0)
+    await settle()
+    assert listener.seqs == list(range(1, 601))
+    assert pages[:5] == ([32, 64, 128, 256, 120] if letters == 10 else [32, 64, 69, 69, 69])
