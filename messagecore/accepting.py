@@ -1,6 +1,6 @@
 """Taking clients in a few at a time. When thousands come at once, asyncio's servers accept all that the system holds
-before anything else happens, and whoever is connected waits for seconds. Here the others wait outside, in the system's
-queue, for the next turns of the loop."""
+before anything else happens, and then read what all of them say; whoever is connected waits for seconds. Here the
+others wait, in the system's queue and then without being read, for the next turns of the loop."""
 
 import asyncio
 import errno
@@ -11,17 +11,21 @@ from typing import Any
 
 import uvloop
 
+from messagecore.kernel.turns import Turns
+
 logger = logging.getLogger(__name__)
 
-ACCEPTED_AT_ONCE = 8
-"""Connections taken in one turn of the loop: about 1 ms of work, and 5 ms more for their handshakes."""
+AT_ONCE = 8
+"""Connections accepted in one turn of the loop, and as many read for the first time: about 1 ms of work, and 5 ms for
+their handshakes."""
 
 PAUSE_S = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
-    """A listening socket: as much of an asyncio.Server as uvicorn asks for."""
+    """A listening socket: as much of an asyncio.Server as uvicorn asks for. For protocols in which clients speak first:
+    a protocol is made when there is something to read."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol]
@@ -30,6 +34,8 @@ class Listener:
         self._loop = loop
         self._listening = listening
         self._make_protocol = make_protocol
+        self._silent: set[socket.socket] = set()
+        self._turns = Turns(AT_ONCE)
         self._opening: set[asyncio.Task[Any]] = set()
         self._again: asyncio.TimerHandle | None = None
 
@@ -44,12 +50,16 @@ class Listener:
         if self._listening.fileno() != -1:
             self._loop.remove_reader(self._listening)
             self._listening.close()
+        for client in self._silent:
+            self._loop.remove_reader(client)
+            client.close()
+        self._silent.clear()
 
     async def wait_closed(self) -> None:
         """Who was accepted is waited for by uvicorn itself."""
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(AT_ONCE):
             try:
                 accepted, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -65,11 +75,22 @@ class Listener:
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            opening = self._loop.create_task(self._open(accepted))
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+            self._silent.add(accepted)
+            self._loop.add_reader(accepted, self._hear, accepted)
+
+    def _hear(self, accepted: socket.socket) -> None:
+        """There is something to read, or the client is gone."""
+        self._loop.remove_reader(accepted)
+        self._silent.discard(accepted)
+        opening = self._loop.create_task(self._open(accepted))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
 
     async def _open(self, accepted: socket.socket) -> None:
+        await self._turns.mine()
+        if self._listening.fileno() == -1:
+            accepted.close()
+            return
         try:
             await self._loop.connect_accepted_socket(self._make_protocol, accepted)
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from messagecore import accepting
-from messagecore.accepting import ACCEPTED_AT_ONCE, Listener, Loop
+from messagecore.accepting import AT_ONCE, Listener, Loop
 
 
 class Greeter(asyncio.Protocol):
@@ -18,8 +18,11 @@ class Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         Greeter.made += 1
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        transport.write(b"hello")  # type: ignore[attr-defined]
-        transport.close()
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"hello " + data)
+        self.transport.close()
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -28,8 +31,10 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(work())
 
 
-def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection((host, port), timeout=10)
+def connect(port: int, host: str = "127.0.0.1", *, says: bytes = b"you") -> socket.socket:
+    client = socket.create_connection((host, port), timeout=10)
+    client.sendall(says)
+    return client
 
 
 async def greeting(client: socket.socket) -> bytes:
@@ -47,10 +52,27 @@ def test_a_crowd_is_taken_in_a_few_a_turn() -> None:
         while Greeter.made < len(clients):
             await asyncio.sleep(0)
             most, before = max(most, Greeter.made - before), Greeter.made
-        assert 1 <= most <= ACCEPTED_AT_ONCE
-        assert [await greeting(client) for client in clients] == [b"hello"] * 100
+        assert 1 <= most <= AT_ONCE
+        assert [await greeting(client) for client in clients] == [b"hello you"] * 100
         listener.close()
         await listener.wait_closed()
+
+    run(work)
+
+
+def test_who_says_nothing_holds_up_nobody_and_is_let_go_at_the_end() -> None:
+    async def work() -> None:
+        listener = await asyncio.get_running_loop().create_server(Greeter, "127.0.0.1", 0, backlog=256)
+        port = listener.sockets[0].getsockname()[1]
+        silent = [await asyncio.to_thread(connect, port, says=b"") for _ in range(50)]
+        silent.pop().close()
+        client = await asyncio.to_thread(connect, port)
+        assert await greeting(client) == b"hello you"
+        await asyncio.to_thread(silent[0].sendall, b"late")
+        assert await greeting(silent.pop(0)) == b"hello late"
+        assert Greeter.made <= 3
+        listener.close()
+        assert [await greeting(client) for client in silent] == [b""] * 48
 
     run(work)
 
@@ -89,7 +111,7 @@ def test_a_socket_of_the_parent_process_and_ipv6() -> None:
             listeners.append(await loop.create_server(Greeter, "::1", 0))
         for listener, host in zip(listeners, ("127.0.0.1", "::1"), strict=False):
             client = await asyncio.to_thread(connect, listener.sockets[0].getsockname()[1], host)
-            assert await greeting(client) == b"hello"
+            assert await greeting(client) == b"hello you"
             listener.close()
 
     run(work)
@@ -121,7 +143,7 @@ def test_who_cannot_be_taken_in_now_is_later(error: int, monkeypatch: pytest.Mon
         listener = Listener(asyncio.get_running_loop(), scarce, Greeter)
         listener.start(16)
         client = await asyncio.to_thread(connect, scarce.getsockname()[1])
-        assert await greeting(client) == b"hello"
+        assert await greeting(client) == b"hello you"
         listener.close()
 
     run(work)
