@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> int:
     foreground = Foreground()
     try:
         with throwaway_servers(
-            database_url=os.environ.get("DATABASE_URL", ""), redis_url=os.environ.get("REDIS_URL", "")
+            database_url=os.environ.get("DATABASE_URL", ""),
+            redis_url=os.environ.get("REDIS_URL", ""),
+            in_memory=True,
         ) as (directory, servers):
             env = environment_for(servers, home=directory / "home")
             if arguments:

@@ -22,6 +22,7 @@ def main(arguments: list[str]) -> int:
         epilog="DATABASE_URL and REDIS_URL, where set, are used as they are.",
     )
     parser.add_argument("--postgres-bin", type=Path, metavar="DIR", help="programs of another PostgreSQL, 15 or newer")
+    parser.add_argument("--on-disk", action="store_true", help="also where there is plenty of memory for their data")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     options = parser.parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
             database_url="" if options.postgres_bin else os.environ.get("DATABASE_URL", ""),
             redis_url=os.environ.get("REDIS_URL", ""),
             postgres_bin=options.postgres_bin,
+            in_memory=not options.on_disk,
         ) as (directory, servers):
             code = foreground.run(command, env=environment_for(servers, home=directory / "home"), cwd=caller_dir())
             ignore()

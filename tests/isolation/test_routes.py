@@ -29,8 +29,6 @@ from tests.accounts import Account, draft, drop_account, open_test_account
 from tests.api import Answer, Api
 from tests.snapshots import contents
 
-pytestmark = pytest.mark.core
-
 SECRET = "for our eyes only"
 ASKED = {"q": SECRET}
 NOWHERE = "019a2f53-b8f0-7d26-b3a9-1e5c7d904f62"

@@ -17,8 +17,6 @@ from tests.accounts import Account
 from tests.imports import LIVELY, feed, imported, line, message, open_import, state
 from tests.laws import examples
 
-pytestmark = pytest.mark.core
-
 UUID_OF_NOBODY = "019a2f53-b8f0-7d26-b3a9-1e5c7d904f62"
 CANARY = "zebra-stripes"
 

@@ -19,8 +19,6 @@ from tests.imports import imported, message
 from tests.snapshots import contents
 from tests.threads import at_once
 
-pytestmark = pytest.mark.core
-
 FILTERS = "/moderation/filters"
 
 

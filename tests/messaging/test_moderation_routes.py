@@ -13,8 +13,6 @@ from tests.files import upload
 from tests.isolation.test_routes import NOWHERE, TENANT_ROUTES, Route, ask, bodies, filled
 from tests.snapshots import contents
 
-pytestmark = pytest.mark.core
-
 NOT_OF_USERS = {"permission_denied"}
 """What a route that is for back ends alone says to every user."""
 

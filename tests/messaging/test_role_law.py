@@ -14,8 +14,6 @@ from tests.accounts import Account, draft
 from tests.api import Answer, Api
 from tests.snapshots import contents
 
-pytestmark = pytest.mark.core
-
 ROLES = [str(role) for role in Role]
 
 

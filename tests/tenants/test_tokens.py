@@ -21,8 +21,6 @@ from tenants.services.authentication import forget_cached_credentials
 from tests.accounts import Account, draft
 from tests.api import Answer, Api
 
-pytestmark = pytest.mark.core
-
 HOUR = timedelta(hours=1)
 GOOD: dict[str, Any] = {"sub": "ada", "exp": HOUR}
 """Claims. A timedelta stands for that time from now."""

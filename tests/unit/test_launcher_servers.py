@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import redis
 
+from scripts.launcher import embedded
 from scripts.launcher.embedded import embedded_servers, throwaway_servers
 from scripts.launcher.failures import LauncherError
 from scripts.launcher.processes import of_run
@@ -121,3 +122,28 @@ def test_a_killed_runs_directory_is_swept_and_a_live_or_newborn_ones_is_not(
         assert not killed.exists()
         assert newborn.exists()
         assert strangers.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "plenty", "folder", "expected"),
+    [(True, 1, None, "memory"), (True, 2**60, None, "disk"), (False, 1, None, "disk"), (True, 1, "chosen", "disk")],
+)
+def test_throw_away_servers_are_in_memory_where_there_is_plenty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool, plenty: int, folder: str | None, expected: str
+) -> None:
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    killed = memory / (PREFIX + "killed")
+    for directory in (killed, disk):
+        directory.mkdir(parents=True)
+    (killed / "lock").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
+    monkeypatch.setattr(embedded, "_IN_MEMORY", memory)
+    monkeypatch.setattr(embedded, "_PLENTY_BYTES", plenty)
+    if folder is None:
+        monkeypatch.delenv("TMPDIR", raising=False)
+    else:
+        monkeypatch.setenv("TMPDIR", folder)
+    given = {"database_url": "postgresql://given/db", "redis_url": "redis://given/0"}
+    with throwaway_servers(**given, in_memory=asked) as (live, _):
+        assert live.parent.name == expected
+        assert not killed.exists()
