@@ -21,6 +21,7 @@ from quotas.services.limits import get_limits
 from tenants.scope import tenant_scope
 from tenants.services.authentication import tenant_card
 from tests.accounts import Account, draft, unique
+from tests.laws import examples
 from tests.ports import as_sent
 from tests.threads import at_once
 
@@ -213,7 +214,9 @@ def test_one_message_whatever_is_repeated(committed_tenant: Account, ran: Counte
 
     Bound.sender, Bound.ran = sender, ran
     try:
-        run_state_machine_as_test(Bound, settings=settings(max_examples=20, stateful_step_count=15, deadline=None))
+        run_state_machine_as_test(
+            Bound, settings=settings(max_examples=examples(20), stateful_step_count=15, deadline=None)
+        )
     finally:
         batcher.close(timeout_s=10)
     used = committed_tenant.api.get("/usage").data["messages"]["current"]

@@ -23,6 +23,7 @@ from messaging.services.matching import (
     mask,
     units_of,
 )
+from tests.laws import examples
 
 LONGEST = 20_000
 """Characters of the longest text that a message may have."""
@@ -288,7 +289,7 @@ def _occurrences(pattern: list[str], text: str) -> list[tuple[int, int]]:
     ]
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=COUNTING)
+@settings(max_examples=examples(1000), deadline=None, suppress_health_check=COUNTING)
 @given(text=texts, chosen=patterns, pieces=st.data())
 def test_a_mask_keeps_the_length_and_touches_nothing_outside_a_match(
     ran: Counter[str], text: str, chosen: list[str], pieces: st.DataObject
@@ -311,7 +312,7 @@ def test_a_mask_keeps_the_length_and_touches_nothing_outside_a_match(
         assert judged(text, words(*chosen, action=action))[0] is expected
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=COUNTING)
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=COUNTING)
 @given(text=texts)
 def test_the_short_way_and_the_long_way_see_the_same(ran: Counter[str], text: str) -> None:
     """A text whose characters stay in their places is folded as a whole; one that is not, cluster by cluster."""
@@ -319,7 +320,7 @@ def test_the_short_way_and_the_long_way_see_the_same(ran: Counter[str], text: st
     assert units_of(text) == units_of(text + "\u200b") == units_of("\u200b" + text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(text=st.text(st.sampled_from("aàa\u0300ÀＡ 票ﬁfi")))
 def test_all_forms_of_a_text_are_one(text: str) -> None:
     expected = units_of(unicodedata.normalize("NFKC", text))
@@ -327,7 +328,7 @@ def test_all_forms_of_a_text_are_one(text: str) -> None:
     assert units_of(text) == units_of(text.swapcase()) == expected
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=COUNTING)
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=COUNTING)
 @given(
     text=st.text("abcé中😀 \n", max_size=30),
     pattern=st.sampled_from(["b", "[a-b]+", "ab|c", "é.", "中+", "😀 ", "[^a]b", "a.c", "(?:ab)+", "a|ab", "b$", "^a"]),

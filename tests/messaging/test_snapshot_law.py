@@ -1,7 +1,6 @@
 """The snapshot law: any state fetched earlier, plus the events since, equals the state fetched now."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from messaging.events import Announcement, BlockChanged, DurableEvent, Joined, L
 from realtime.protocol import frames
 from tests.accounts import Account, unique
 from tests.folding import Client
+from tests.laws import examples
 from tests.logs import log_between
 from tests.ports import RecordingAnnouncer
 
@@ -281,11 +281,10 @@ def test_a_state_and_the_events_since_are_the_state_now(
     django_capture_on_commit_callbacks: Commit,
 ) -> None:
     Law.tenant, Law.announced, Law.commits = tenant, announced, staticmethod(django_capture_on_commit_callbacks)
-    examples = int(os.environ.get("MESSAGECORE_LAW_EXAMPLES", "10"))
     run_state_machine_as_test(
         Law,
         settings=settings(
-            max_examples=examples,
+            max_examples=examples(10),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -128,7 +128,7 @@ def test_a_killed_runs_directory_is_swept_and_a_live_or_newborn_ones_is_not(
     ("asked", "plenty", "folder", "expected"),
     [(True, 1, None, "memory"), (True, 2**60, None, "disk"), (False, 1, None, "disk"), (True, 1, "chosen", "disk")],
 )
-def test_throw_away_servers_are_in_memory_where_there_is_plenty(
+def test_throw_away_servers_are_in_memory_where_there_is_plenty(  # noqa: PLR0917 - one a column
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool, plenty: int, folder: str | None, expected: str
 ) -> None:
     memory, disk = tmp_path / "memory", tmp_path / "disk"

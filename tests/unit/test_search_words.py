@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from messaging.search import vectors
 from messaging.search.highlights import BEFORE, SNIPPET, highlights
 from messaging.search.words import MAX_TEXT, MAX_WORD, find_all, searched, tokens, wanted
+from tests.laws import examples
 
 HAN = st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5)
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
@@ -55,7 +56,7 @@ def test_hangul_in_pieces_is_hangul() -> None:
 
 
 @given(st.lists(st.text(HAN, min_size=1, max_size=30), min_size=1, max_size=8), st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_every_stretch_of_a_chinese_text_is_found_where_it_is(runs: list[str], data: st.DataObject) -> None:
     # Unified ideographs fold to themselves, so the stretches can be counted in the text as it is.
     text = "，a ".join(runs)
@@ -72,7 +73,7 @@ def test_every_stretch_of_a_chinese_text_is_found_where_it_is(runs: list[str], d
 
 
 @given(ANY)
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_text_finds_itself_and_its_ranges_are_in_it(text: str) -> None:
     query = wanted(text)
     shown = highlights(query, {"text": text})
