@@ -135,13 +135,10 @@ MessageRow = tuple[Any, ...]
 def views_of(rows: Sequence[MessageRow], viewer_id: UUID | None = None) -> list[MessageView]:
     """The messages in these rows with their reactions: one statement where there are any, else none."""
     reactions = _reactions_of(rows, viewer_id)
-    senders: dict[UUID, SenderView] = {}
     views: list[MessageView] = []
     for row in rows:
         sender_id, name, display_name, avatar_url, content, mentions, metadata, reaction_count = row[:_ID]
-        sender = senders.get(sender_id)
-        if sender is None and name is not None:
-            sender = senders[sender_id] = SenderView(sender_id, name, display_name, avatar_url)
+        sender = None if name is None else SenderView(sender_id, name, display_name, avatar_url)
         parsed = orjson.loads(content), orjson.loads(mentions), orjson.loads(metadata)
         reacted = tuple(reactions[row[_ID]]) if reaction_count else ()
         views.append(MessageView._make((sender, *parsed, *row[_ID:], reacted)))
