@@ -55,7 +55,10 @@ class Resumption:
 
     async def begin(self) -> None:
         """One read. Raises DatabaseError, and then nothing was changed."""
-        positions = await read_in_turn(reading.positions, self._tenant.card, self._user_id)
+        read = await read_in_turn(reading.positions, self._tenant.card, self._user_id)
+        # What the connection was taken out of while that was read is over, whatever it says.
+        departures = self._connection.departures
+        positions = [one for one in read if one.last_seq >= departures.get(one.conversation_id, 0)]
         self._catch_up = self._hub.catch_up_of(self._connection, self._tenant)
         self._sort_out(positions)
         for claim in self._claims.values():

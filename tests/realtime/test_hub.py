@@ -21,10 +21,12 @@ from messaging.services.memberships import Arrival, MembershipChanges
 from messaging.services.reading import Comparison, LogEntry, Standing
 from realtime import catchup, comparing
 from realtime import hub as hub_module
+from realtime import resumption as resumption_module
 from realtime.connection import Connection
 from realtime.hub import Hub
 from realtime.protocol import frames, hints
 from realtime.protocol.hints import BlockHint, EventHint, JoinedHint, LeftHint
+from realtime.resumption import Resumption
 from tenants.cards import TenantCard
 
 CARD = TenantCard(uuid4(), "t", "t", "active", frozenset(), None)
@@ -500,6 +502,34 @@ async def test_who_resumed_further_than_the_hub_has_heard_waits_for_what_it_read
     go_on.set()
     await settle()
     assert (listener.seqs, resumed.done()) == ([2], True)
+
+
+async def test_a_removal_that_was_told_while_a_resume_read_the_memberships_holds(
+    log_box: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_box.log = Log()
+    ann = uuid4()
+    log.members = {ann: 0}
+    for _ in range(3):
+        log.append()
+    hub = Hub()
+    listener = Listener(ann)
+    await hub.attach(listener, CARD)
+
+    async def read(work: Any, card: TenantCard, user_id: UUID) -> list[LogPosition]:
+        """Begun before the removal, done after it."""
+        positions = list(log.standing(card, user_id).positions)
+        for hint in log.remove(ann):
+            hub.receive(CARD.id, hint)
+        await settle()
+        return positions
+
+    monkeypatch.setattr(resumption_module, "read_in_turn", read)
+    resumption = Resumption(hub, listener, {str(ROOM): 1})
+    await resumption.begin()
+    await settle()
+    assert listener.seen == [("conversation_removed", 0)]
+    assert list(listener.conversations) == []
 
 
 async def test_a_comparison_says_nothing_of_who_came_while_it_was_asked(log_box: Any) -> None:
