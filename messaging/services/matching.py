@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -118,28 +118,43 @@ def _is_mark(character: str) -> bool:
     return unicodedata.category(character)[0] == "M"
 
 
-_MARKS = _class((*_PLANE, *_BEYOND), _is_mark)
-_EXTENDING = _class(_PLANE, is_extending)
-_EXTENDING_BEYOND = _class(_BEYOND, is_extending)
-_ALL_EXTENDING = _EXTENDING + _EXTENDING_BEYOND
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """What is looked for in texts that are not ASCII."""
+
+    unit: re.Pattern[str]
+    cluster: re.Pattern[str]
+    lone: re.Pattern[str]
+    lone_beyond: re.Pattern[str]
+    too_many: re.Pattern[str]
+    unseen: re.Pattern[str]
+
+
+@cache
+def _characters() -> _Characters:
+    """Made for the first such text: it takes a tenth of a second to go through the planes. No start waits for that."""
+    marks = _class((*_PLANE, *_BEYOND), _is_mark)
+    near, beyond = _class(_PLANE, is_extending), _class(_BEYOND, is_extending)
+    extending = near + beyond
+    return _Characters(
+        unit=re.compile(rf"{_WORD}(?:{_WORD}|[{marks}])*|[^\s\x00-\x1f\x7f-\x9f{marks}][{marks}]*|[{marks}]+"),
+        cluster=re.compile(rf"[^{extending}][{extending}]{{0,{MAX_CLUSTER - 1}}}|[{extending}]{{1,{MAX_CLUSTER}}}"),
+        lone=re.compile(rf"[{near}]"),
+        lone_beyond=re.compile(rf"[{beyond}]"),
+        too_many=re.compile(rf"[{extending}]{{{MAX_CLUSTER}}}"),
+        unseen=re.compile(rf"[\xad{_class((*_PLANE, *_BEYOND), _is_unseen)}]"),
+    )
+
+
 _RUNS = "".join(f"{chr(first)}-{chr(last)}" for first, last in RUN_RANGES)
 _WORD = rf"[^\W_{_RUNS}]"
-
 _PLAIN_UNIT = re.compile(r"[a-z0-9]+|[^a-z0-9\s\x00-\x1f\x7f]")
 _BARE_UNIT = re.compile(rf"{_WORD}+|[^\s\x00-\x1f\x7f-\x9f]")
-_UNIT = re.compile(rf"{_WORD}(?:{_WORD}|[{_MARKS}])*|[^\s\x00-\x1f\x7f-\x9f{_MARKS}][{_MARKS}]*|[{_MARKS}]+")
-
-_CLUSTER = re.compile(
-    rf"[^{_ALL_EXTENDING}][{_ALL_EXTENDING}]{{0,{MAX_CLUSTER - 1}}}|[{_ALL_EXTENDING}]{{1,{MAX_CLUSTER}}}"
-)
-_LONE = re.compile(rf"[{_EXTENDING}]")
-_LONE_BEYOND = re.compile(rf"[{_EXTENDING_BEYOND}]")
-_TOO_MANY = re.compile(rf"[{_ALL_EXTENDING}]{{{MAX_CLUSTER}}}")
-_UNSEEN = re.compile(rf"[\xad{_class((*_PLANE, *_BEYOND), _is_unseen)}]")
 
 
 def _has_marks(text: str) -> bool:
-    return _LONE.search(text) is not None or (max(text) > "\uffff" and _LONE_BEYOND.search(text) is not None)
+    known = _characters()
+    return known.lone.search(text) is not None or (max(text) > "\uffff" and known.lone_beyond.search(text) is not None)
 
 
 def _fold(text: str) -> _Folded:
@@ -147,7 +162,8 @@ def _fold(text: str) -> _Folded:
     stays in its place, about 0.5 µs a character where not."""
     if text.isascii():
         return _Folded(text.lower(), None)
-    is_sane = not _UNSEEN.search(text) and not (_has_marks(text) and _TOO_MANY.search(text))
+    known = _characters()
+    is_sane = not known.unseen.search(text) and not (_has_marks(text) and known.too_many.search(text))
     if is_sane and unicodedata.is_normalized("NFKC", text):
         folded = text.casefold()
         # Folding never makes fewer characters of more, so as many are the same ones.
@@ -155,7 +171,7 @@ def _fold(text: str) -> _Folded:
             return _Folded(folded, None)
     characters: list[str] = []
     origins: list[tuple[int, int]] = []
-    for cluster in _CLUSTER.finditer(text):
+    for cluster in known.cluster.finditer(text):
         folded = _fold_cluster(cluster.group())
         characters.append(folded)
         origins += [cluster.span()] * len(folded)
@@ -166,7 +182,7 @@ def _fold(text: str) -> _Folded:
 def _fold_cluster(cluster: str) -> str:
     # Folding the case can take a form apart again, so twice; see Unicode's toNFKC_Casefold.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
-    return _UNSEEN.sub("", folded)
+    return _characters().unseen.sub("", folded)
 
 
 def units_of(text: str) -> list[str]:
@@ -177,7 +193,7 @@ def units_of(text: str) -> list[str]:
 def _units(folded: str) -> Iterator[re.Match[str]]:
     if folded.isascii():
         return _PLAIN_UNIT.finditer(folded)
-    return (_UNIT if _has_marks(folded) else _BARE_UNIT).finditer(folded)
+    return (_characters().unit if _has_marks(folded) else _BARE_UNIT).finditer(folded)
 
 
 class _Words:
